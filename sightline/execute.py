@@ -1,0 +1,237 @@
+"""Run steps over shards: skip what is stored, share the rest among workers, count what is dropped.
+
+A shard of one step is made from the same bucket's shards of the steps before it, and its address from theirs. So a step resumes
+wherever it stopped, the number of workers changes nothing, and a change of the recipe redoes only what it touches.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from pydantic import Field
+
+from sightline.engines import Engine, Engines
+from sightline.plugin import Plugin, Section
+from sightline.rows import Dropped, Row
+from sightline.store.address import digest
+from sightline.store.shards import Shard, Store
+
+
+class Execution(Section):
+    """How many hands work on the steps. Nothing here changes a result."""
+
+    workers: int = Field(1, ge=1)
+    """Processes that make shards; 1 works in this process. Each loads its own engine."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of each worker's arithmetic; none given leaves the choice to torch. Sums may differ in their last bits between counts."""
+    shard_size: int = Field(16, ge=1)
+    """About how many keys (prompts, imported records) a shard holds; at most one shard is lost when a run is killed."""
+
+
+@dataclass
+class Use:
+    """What a step may use while it makes a shard."""
+
+    engines: Engines
+    store: Store
+    seed: int
+
+    def picture(self, name: str) -> Any:
+        """A stored picture, decoded: PIL, RGB."""
+        from PIL import Image
+
+        with Image.open(self.store.picture(name)) as opened:
+            return opened.convert("RGB")
+
+
+class Step(Plugin):
+    """Makes rows from rows. A subclass is its own recipe section."""
+
+    version: ClassVar[int] = 1  # raise it when the same rows would now give different rows
+
+    def engine_roles(self) -> dict[str, str]:
+        """Engines this step uses: name -> role."""
+        return {}
+
+    def make(self, use: Use, *inputs: list[Any]) -> Iterable[Row | Dropped]:
+        """Rows of one shard, from the rows of the same keys of each step before it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Task:
+    """A step's place in a run: its name, and the names of the steps whose rows it takes, in order."""
+
+    name: str
+    step: Step
+    after: tuple[str, ...]
+
+
+@dataclass
+class Tally:
+    """What a step came to."""
+
+    name: str
+    shards: list[Shard] = field(default_factory=list)
+    rows: int = 0
+    reused: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Watch(Protocol):
+    """Told of progress; the command line draws it."""
+
+    def begin(self, name: str, total: int, unit: str) -> None: ...
+    def advance(self, name: str, done: int) -> None: ...
+    def end(self, name: str, note: str) -> None: ...
+
+
+class Silent:
+    """A watch that says nothing."""
+
+    def begin(self, name: str, total: int, unit: str) -> None: ...
+    def advance(self, name: str, done: int) -> None: ...
+    def end(self, name: str, note: str) -> None: ...
+
+
+class Executor:
+    """Carries tasks out, one step after the other."""
+
+    def __init__(self, store: Store, engines: Engines, seed: int, execution: Execution, watch: Watch | None = None) -> None:
+        self.store = store
+        self.use = Use(engines, store, seed)
+        self.execution = execution
+        self.watch = watch or Silent()
+        self._pool: ProcessPoolExecutor | None = None
+
+    @contextmanager
+    def working(self) -> Iterator[Executor]:
+        """Workers live for the length of the block."""
+        try:
+            yield self
+        finally:
+            if self._pool is not None:
+                for process in list((self._pool._processes or {}).values()):
+                    process.terminate()  # what is whole is stored; a shard under way is made again
+                self._pool.shutdown(wait=True, cancel_futures=True)
+                self._pool = None
+            self.use.engines.free()
+
+    def run(self, task: Task, inputs: Sequence[Sequence[Shard]]) -> Tally:
+        """Make the shards of a step that are not stored yet. `inputs` holds each earlier step's shards, in the task's order."""
+        jobs = list(self._jobs(task, inputs))
+        missing = [job for job in jobs if not self.store.has(job[0])]
+        self.watch.begin(task.name, len(jobs), "shards")
+        self.watch.advance(task.name, len(jobs) - len(missing))
+        for _ in self._made(task, missing):
+            self.watch.advance(task.name, 1)
+        tally = tally_of(self.store, task.name, [shard for shard, _ in jobs], reused=len(jobs) - len(missing))
+        self.watch.end(task.name, describe(tally))
+        return tally
+
+    def sections(self, task: Task) -> dict[str, Engine]:
+        """The recipe sections of the engines that a step uses."""
+        return {name: self.use.engines.section(name, role, task.name) for name, role in task.step.engine_roles().items()}
+
+    def _jobs(self, task: Task, inputs: Sequence[Sequence[Shard]]) -> Iterator[tuple[Shard, list[Shard]]]:
+        identity = step_identity(task, self.use)
+        by_bucket = [{shard.bucket: shard for shard in shards} for shards in inputs]
+        for bucket in sorted(by_bucket[0]):
+            sources = [shards[bucket] for shards in by_bucket]
+            yield Shard(task.name, bucket, digest(identity, [source.address for source in sources])), sources
+
+    def _made(self, task: Task, missing: list[tuple[Shard, list[Shard]]]) -> Iterator[None]:
+        if self.execution.workers == 1 or len(missing) < 2:
+            _set_threads(self.execution.threads if missing else None)
+            for shard, sources in missing:
+                make_shard(self.use, task, shard, sources)
+                yield
+            return
+        waiting: set[Future[None]] = {self.pool.submit(_work, task, shard, sources, self.sections(task)) for shard, sources in missing}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                yield
+
+    @property
+    def pool(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.execution.workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(str(self.store.root), self.use.seed, self.execution.threads),
+            )
+        return self._pool
+
+
+def step_identity(task: Task, use: Use) -> dict[str, Any]:
+    """Everything but its rows that decides what a step makes."""
+    roles = task.step.engine_roles()
+    engines = {name: use.engines.section(name, role, task.name).identity() for name, role in roles.items()}
+    return {"step": task.name, "section": task.step.model_dump(), "version": task.step.version, "engines": engines, "seed": use.seed}
+
+
+def make_shard(use: Use, task: Task, shard: Shard, sources: Sequence[Shard]) -> None:
+    """Make one shard and store it whole."""
+    started = time.perf_counter()
+    rows: list[Row] = []
+    dropped: list[Dropped] = []
+    for made in task.step.make(use, *(use.store.read(source) for source in sources)):
+        (dropped if isinstance(made, Dropped) else rows).append(made)  # type: ignore[arg-type]
+    use.store.write(shard, rows, dropped, time.perf_counter() - started)
+
+
+def tally_of(store: Store, name: str, shards: list[Shard], reused: int = 0) -> Tally:
+    """Counts of a step, read from its stored shards."""
+    tally = Tally(name, shards, reused=reused)
+    for shard in shards:
+        counts = store.counts(shard)
+        tally.rows += int(counts["rows"])
+        tally.seconds += counts["seconds"]
+        for refused in store.read_dropped(shard) if counts["dropped"] else ():
+            tally.dropped[refused.reason] = tally.dropped.get(refused.reason, 0) + 1
+    return tally
+
+
+def describe(tally: Tally) -> str:
+    """One line for the log."""
+    dropped = sum(tally.dropped.values())
+    parts = [f"{tally.rows} rows", f"{dropped} dropped" if dropped else "", f"{tally.seconds:.1f} s"]
+    if tally.reused:
+        parts.append("all stored before" if tally.reused == len(tally.shards) else f"{tally.reused} of {len(tally.shards)} shards stored before")
+    return ", ".join(part for part in parts if part)
+
+
+_worker: Use | None = None
+
+
+def _start_worker(root: str, seed: int, threads: int | None) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    _set_threads(threads)
+    global _worker
+    _worker = Use(Engines({}), Store(Path(root)), seed)
+
+
+def _work(task: Task, shard: Shard, sources: list[Shard], sections: dict[str, Engine]) -> None:
+    assert _worker is not None
+    _worker.engines.sections.update(sections)
+    make_shard(_worker, task, shard, sources)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -1,0 +1,274 @@
+"""The rows that steps hand to each other, and their Arrow schemas.
+
+Rows of one `key` (a prompt, an imported record) travel together through all steps: a shard holds whole keys. Every row has an `id` that
+is derived from what made it, and names the rows it came from; pictures are named by the digest of their bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Who made a row: the recipe's engine name, its model and weights, settings as JSON, the seed."""
+
+    engine: str
+    model: str
+    revision: str
+    settings: str = "{}"
+    seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    id: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt(Row):
+    """What a picture shall show."""
+
+    text: str
+    topic: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image(Row):
+    """One candidate picture of a prompt; `index` counts the prompt's candidates from 0."""
+
+    prompt_id: str
+    prompt: str
+    topic: str
+    picture: str
+    guidance: float | None
+    index: int
+    origin: Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A picture that stood for election, with its score."""
+
+    image_id: str
+    picture: str
+    guidance: float | None
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankedImage(Row):
+    """The picture of a prompt that the image reward model prefers, and all that it was chosen from."""
+
+    prompt_id: str
+    prompt: str
+    topic: str
+    image_id: str
+    picture: str
+    score: float
+    candidates: list[Candidate]
+    origin: Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction(Row):
+    """What a model is asked about the pictures; `prompt` is what the picture was asked to show, where that is known."""
+
+    text: str
+    pictures: list[str]
+    prompt: str | None = None
+    topic: str | None = None
+    image_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response(Row):
+    """One model's answer to an instruction; `index` counts that model's samples from 0."""
+
+    instruction_id: str
+    instruction: str
+    pictures: list[str]
+    text: str
+    model: str
+    index: int
+    finish: str
+    num_tokens: int
+    origin: Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement(Row):
+    """One raw reply of an annotator about one response, before any reading of it."""
+
+    response_id: str
+    annotator: str
+    question: str
+    reply: str
+    numbers: dict[str, float] = field(default_factory=dict)
+    origin: Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A statement in an answer, the question it was checked by, and the verdict; None is an unreadable verdict."""
+
+    text: str
+    question: str
+    reply: str
+    holds: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotation(Row):
+    """What an annotator thinks of a response. `score` is None, with a reason, where its reply could not be read."""
+
+    response_id: str
+    annotator: str
+    score: float | None
+    reason: str | None = None
+    aspects: dict[str, float] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    sees_picture: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair(Row):
+    """A preference: `chosen` over `rejected` as answers to the instruction about the pictures."""
+
+    instruction: str
+    pictures: list[str]
+    chosen: str
+    rejected: str
+    chosen_score: float | None = None
+    rejected_score: float | None = None
+    chosen_id: str | None = None
+    rejected_id: str | None = None
+    chosen_model: str | None = None
+    rejected_model: str | None = None
+    instruction_id: str | None = None
+    topic: str | None = None
+    rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference(Row):
+    """A reference model's summed log-probability of one term of a pair, over `num_tokens` completion tokens."""
+
+    pair_id: str
+    term: str
+    logprob: float
+    num_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item(Row):
+    """A benchmark's question about pictures. `group` is the picture, the unit that intervals resample; `target` is JSON."""
+
+    group: str
+    question: str
+    pictures: list[str]
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer(Row):
+    """A model's answer to a benchmark's item."""
+
+    item_id: str
+    group: str
+    question: str
+    text: str
+    num_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """A row that a step refused, and why; `detail` holds what the reason counts (a length, a score, a file)."""
+
+    key: str
+    reason: str
+    row_id: str = ""
+    detail: str = ""
+
+
+R = TypeVar("R", Row, Dropped, Row | Dropped)
+
+
+@cache
+def fields_of(row_type: type) -> dict[str, Any]:
+    """Field names and resolved types of a row type, in order."""
+    hints = typing.get_type_hints(row_type)
+    return {entry.name: hints[entry.name] for entry in dataclasses.fields(row_type)}
+
+
+def arrow_schema(row_type: type) -> pyarrow.Schema:
+    """The Parquet columns of a row type."""
+    import pyarrow
+
+    return pyarrow.schema([pyarrow.field(name, _arrow_type(kind)) for name, kind in fields_of(row_type).items()])
+
+
+def _arrow_type(kind: Any) -> pyarrow.DataType:
+    import pyarrow
+
+    plain = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
+    kind = _without_none(kind)
+    if kind in plain:
+        return plain[kind]
+    if typing.get_origin(kind) is list:
+        return pyarrow.list_(_arrow_type(typing.get_args(kind)[0]))
+    if typing.get_origin(kind) is dict:
+        return pyarrow.map_(pyarrow.string(), _arrow_type(typing.get_args(kind)[1]))
+    return pyarrow.struct([(name, _arrow_type(inner)) for name, inner in fields_of(kind).items()])
+
+
+def _without_none(kind: Any) -> Any:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return next(choice for choice in typing.get_args(kind) if choice is not type(None))
+    return kind
+
+
+def to_record(row: Any) -> dict[str, Any]:
+    """The row as plain values, ready for Arrow and JSON."""
+    return dataclasses.asdict(row)
+
+
+def from_record(row_type: type[R], record: dict[str, Any]) -> R:
+    """The row that `to_record` (or Arrow's reading of it) came from."""
+    return row_type(**{name: _revive(kind, record[name]) for name, kind in fields_of(row_type).items() if name in record})
+
+
+def _revive(kind: Any, value: Any) -> Any:
+    kind = _without_none(kind)
+    if value is None:
+        return None
+    if typing.get_origin(kind) is list:
+        return [_revive(typing.get_args(kind)[0], entry) for entry in value]
+    if typing.get_origin(kind) is dict:
+        return dict(value)
+    return from_record(kind, value) if dataclasses.is_dataclass(kind) else value
+
+
+ROW_TYPES: dict[str, type[Row]] = {
+    "prompts": Prompt,
+    "images": Image,
+    "ranking": RankedImage,
+    "instructions": Instruction,
+    "responses": Response,
+    "judgements": Judgement,
+    "annotations": Annotation,
+    "pairs": Pair,
+    "reference": Reference,
+    "items": Item,
+    "answers": Answer,
+}
+"""Row type of each step's output, by the step's name up to its first slash."""

@@ -1,0 +1,152 @@
+"""Stored rows and pictures: Parquet shards and image files, addressed by content, written aside and renamed when whole."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import RunError
+from sightline.rows import ROW_TYPES, Dropped, Row, arrow_schema, from_record, to_record
+from sightline.store.address import digest, digest_bytes
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Where one step's rows of one bucket of keys are stored."""
+
+    step: str
+    bucket: int
+    address: str
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the wanted name only when the block ends well."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.aside")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        os.replace(aside, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                str(path.parent), "no space left on this disk", "free some and run the same command again: what is stored stays"
+            ) from error
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def row_type(step: str) -> type[Row]:
+    """Type of a step's rows; 'responses/policy' has the rows of 'responses'."""
+    return ROW_TYPES[step.partition("/")[0]]
+
+
+class Store:
+    """A folder of results that runs share."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, shard: Shard) -> Path:
+        return self.root / "rows" / shard.step / f"{shard.address}.parquet"
+
+    def has(self, shard: Shard) -> bool:
+        return self.path(shard).exists()
+
+    def write(self, shard: Shard, rows: Sequence[Row], dropped: Sequence[Dropped] = (), seconds: float = 0.0) -> None:
+        """Store a shard. The rows' file comes last: where it exists, the shard is whole."""
+        path = self.path(shard)
+        _write_table(path.with_suffix(".dropped.parquet"), Dropped, dropped)
+        with written_whole(path.with_suffix(".json")) as aside:
+            aside.write_text(json.dumps({"rows": len(rows), "dropped": len(dropped), "seconds": round(seconds, 3)}))
+        _write_table(path, row_type(shard.step), rows)
+
+    def read(self, shard: Shard) -> list[Any]:
+        return _read_table(self.path(shard), row_type(shard.step))
+
+    def read_dropped(self, shard: Shard) -> list[Dropped]:
+        return _read_table(self.path(shard).with_suffix(".dropped.parquet"), Dropped)
+
+    def counts(self, shard: Shard) -> dict[str, float]:
+        """Rows, dropped, and the seconds that making them took."""
+        return json.loads(self.path(shard).with_suffix(".json").read_text())
+
+    def source(self, step: str, identity: Any, rows: Sequence[Row], dropped: Sequence[Dropped], shard_size: int) -> list[Shard]:
+        """Store rows that come from outside; each shard's address is made of its rows."""
+        shards = []
+        for bucket, (held, refused) in sorted(_buckets(rows, dropped, shard_size).items()):
+            shard = Shard(step, bucket, digest(identity, [to_record(row) for row in held], [to_record(row) for row in refused]))
+            if not self.has(shard):
+                self.write(shard, held, refused)
+            shards.append(shard)
+        return shards
+
+    def put_picture(self, content: bytes) -> str:
+        """Store a picture file's bytes; returns its digest, by which rows name it."""
+        name = digest_bytes(content)
+        path = self.picture(name)
+        if not path.exists():
+            with written_whole(path) as aside:
+                aside.write_bytes(content)
+        return name
+
+    def picture(self, name: str) -> Path:
+        """File of a stored picture: PNG or JPEG, as its first bytes say."""
+        return self.root / "pictures" / name[:2] / name
+
+    def folder(self, step: str, address: str) -> Path:
+        """Place of a result that is a folder (a checkpoint, say)."""
+        return self.root / step / address
+
+
+def num_buckets(num_keys: int, shard_size: int) -> int:
+    """A power of two, so that a few keys more seldom move the others."""
+    return 1 << max(0, (max(num_keys, 1) - 1) // shard_size).bit_length()
+
+
+def bucket_of(key: str, buckets: int) -> int:
+    return int(digest(key)[:8], 16) % buckets
+
+
+def _buckets(
+    rows: Sequence[Row], dropped: Sequence[Dropped], shard_size: int
+) -> dict[int, tuple[list[Row], list[Dropped]]]:
+    buckets = num_buckets(len({row.key for row in rows}), shard_size)
+    split: dict[int, tuple[list[Row], list[Dropped]]] = {}
+    for row in rows:
+        split.setdefault(bucket_of(row.key, buckets), ([], []))[0].append(row)
+    for refused in dropped:
+        split.setdefault(bucket_of(refused.key, buckets), ([], []))[1].append(refused)
+    return split
+
+
+def _write_table(path: Path, kind: type, rows: Sequence[Any]) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = arrow_schema(kind)
+    records = [to_record(row) for row in rows]
+    columns = [pyarrow.array([_cell(record[column.name], column.type) for record in records], type=column.type) for column in schema]
+    with written_whole(path) as aside:
+        pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, schema=schema), aside, compression="zstd")
+
+
+def _cell(value: Any, kind: Any) -> Any:
+    import pyarrow
+
+    return list(value.items()) if pyarrow.types.is_map(kind) else value
+
+
+def _read_table(path: Path, kind: type) -> list[Any]:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    return [from_record(kind, record) for record in table.to_pylist(maps_as_pydicts="strict")]
