@@ -1,35 +1,55 @@
 """Sightline teaches vision-language models to say what they see.
 
-The verbs of the command line are functions here: `run`, `make`, `train`, `evaluate`, `check`, `import_rows`, `export_rows`, and `rows`
-opens any step of a run as a `datasets.Dataset`.
+The verbs of the command line are functions here: `sightline.run(recipe)`, `make`, `train`, `eval`, `check`, `import_rows`,
+`export_rows`; `rows` opens any step of a run as a `datasets.Dataset`.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
 
-_VERBS = {
+_FUNCTIONS = {
     "run": "sightline.run:run",
     "make": "sightline.run:make",
     "train": "sightline.run:train",
-    "evaluate": "sightline.run:evaluate",
-    "check": "sightline.check:check",
+    "eval": "sightline.run:evaluate",
     "rows": "sightline.run:rows",
-    "report": "sightline.run:report",
+    "check": "sightline.check:check",
     "import_rows": "sightline.formats:import_rows",
     "export_rows": "sightline.formats:export_rows",
     "Recipe": "sightline.recipe:Recipe",
 }
+__all__ = ["__version__", *sorted(_FUNCTIONS)]
 
-__all__ = ["__version__", *sorted(_VERBS)]
 
-
-def __getattr__(name: str) -> Any:
-    """Verbs load when they are asked for, so that `import sightline` costs nothing."""
-    if name not in _VERBS:
-        raise AttributeError(f"module 'sightline' has no attribute {name!r}")
-    module, _, attribute = _VERBS[name].partition(":")
+def _function(name: str) -> Any:
+    module, _, attribute = _FUNCTIONS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+class _Verb(ModuleType):
+    """A module that is called like the verb it is named after, so that `sightline.make(recipe)` and `sightline.make.pairs` both work."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return _function(self.__name__.rpartition(".")[2])(*args, **options)
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FUNCTIONS and isinstance(value, ModuleType):
+            value.__class__ = _Verb
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        # functions load when they are asked for, so that `import sightline` costs nothing
+        if name not in _FUNCTIONS:
+            raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+        return _function(name)
+
+
+sys.modules[__name__].__class__ = _Package

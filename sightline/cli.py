@@ -1,0 +1,232 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sightline import __version__
+from sightline.errors import UserError
+
+console = Console(highlight=False)
+complain = Console(stderr=True, highlight=False)
+
+app = typer.Typer(
+    help="Teach vision-language models to say what they see: make preference data, train, evaluate, report.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+RecipeFile = Annotated[str, typer.Argument(help="A recipe's YAML file, or the name of a shipped one.", metavar="RECIPE")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set train.objective.beta=0.2", metavar="KEY=VALUE")]
+Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; runs beside each other share their store.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")]
+
+
+def _example(text: str) -> str:
+    return f"[dim]Example:[/dim]  {escape(text)}"
+
+
+class Bars:
+    """Progress on the terminal: one bar a step, with its rate and the time left."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            SpinnerColumn(finished_text="[green]✓[/green]"),
+            TextColumn("{task.description}", table_column=None),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}", style="dim"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=console,
+        )
+        self.tasks: dict[str, TaskID] = {}
+        self.units: dict[str, str] = {}
+
+    def begin(self, name: str, total: int, unit: str) -> None:
+        self.units[name] = unit
+        self.tasks[name] = self.progress.add_task(f"{name:<24}", total=max(total, 1), note="", rate="")
+
+    def advance(self, name: str, done: int) -> None:
+        self.progress.advance(self.tasks[name], done)
+        speed = self.progress.tasks[self.tasks[name]].speed
+        self.progress.update(self.tasks[name], rate=f"{speed:.1f} {self.units[name]}/s" if speed else "")
+
+    def end(self, name: str, note: str) -> None:
+        task = self.tasks[name]
+        self.progress.update(task, completed=self.progress.tasks[task].total, note=note)
+
+
+class Lines:
+    """Progress where there is no terminal: one line a step."""
+
+    def begin(self, name: str, total: int, unit: str) -> None: ...
+
+    def advance(self, name: str, done: int) -> None: ...
+
+    def end(self, name: str, note: str) -> None:
+        console.print(f"{name:<28} {note}", soft_wrap=True)
+
+
+def _carry_out(verb: str, recipe: str, out: Path | None, overrides: list[str] | None) -> None:
+    from sightline import run as story
+
+    work = getattr(story, verb)
+    if console.is_terminal:
+        bars = Bars()
+        with bars.progress:
+            run = work(recipe, out, overrides or (), bars)
+    else:
+        run = work(recipe, out, overrides or (), Lines())
+    _print_outcome(run)
+
+
+def _print_outcome(run: Any) -> None:
+    from sightline.show import results_table
+
+    table = results_table(run)
+    if table is not None:
+        console.print(table)
+    console.print(f"page     {run.folder / 'report.html'}", soft_wrap=True)
+    console.print(f"results  {run.folder / 'results.json'}", soft_wrap=True)
+    if (run.folder / "adapter").exists():
+        console.print(f"adapter  {run.folder / 'adapter'}", soft_wrap=True)
+
+
+@app.command(epilog=_example("sightline run recipes/quickstart.yaml"))
+def run(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> None:
+    """Make, train, evaluate and report: the whole recipe."""
+    _carry_out("run", recipe, out, overrides)
+
+
+@app.command(epilog=_example("sightline make recipes/quickstart.yaml --set make.images.guidance=[3,5,7]"))
+def make(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> None:
+    """Make preference data: prompts, pictures, answers, scores, pairs."""
+    _carry_out("make", recipe, out, overrides)
+
+
+@app.command(epilog=_example("sightline train recipes/quickstart.yaml --set train.pairs=data/pds"))
+def train(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> None:
+    """Train on the recipe's pairs, or on imported ones."""
+    _carry_out("train", recipe, out, overrides)
+
+
+@app.command(name="eval", epilog=_example("sightline eval recipes/quickstart.yaml --set eval.adapter=runs/quickstart/adapter"))
+def evaluate(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> None:
+    """Run the benchmarks before and after training, with intervals."""
+    _carry_out("evaluate", recipe, out, overrides)
+
+
+@app.command(epilog=_example("sightline check recipes/quickstart.yaml --set train.pairs=data/pds"))
+def check(
+    target: Annotated[str, typer.Argument(help="A recipe, or a folder of imported rows.", metavar="RECIPE|FOLDER")],
+    overrides: Overrides = None,
+) -> None:
+    """Find what is wrong before anything is computed: keys, engines, prompts, pairs. Needs no torch."""
+    from sightline.check import check as inspect
+
+    for line in inspect(target, overrides or ()).lines():
+        console.print(line, soft_wrap=True)
+
+
+@app.command(name="import", epilog=_example("sightline import preferences.json --format llava --images photos --out data/mine"))
+def import_data(
+    path: Annotated[Path, typer.Argument(help="The dataset's file.")],
+    format: Annotated[str, typer.Option("--format", help="llava or rlaif_v.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the rows to.")],
+    images: Annotated[Path | None, typer.Option("--images", help="Folder that picture paths start from.")] = None,
+) -> None:
+    """Turn a published dataset into rows that a recipe takes in (train.pairs)."""
+    from sightline.formats import import_rows
+
+    with console.status(f"reading {path}"):
+        result = import_rows(path, format, images or path.parent, out)
+    for line in result.lines():
+        console.print(line, soft_wrap=True)
+
+
+@app.command(epilog=_example("sightline export runs/quickstart --format llava --out pairs/"))
+def export(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or a folder of imported rows.", metavar="RUN")],
+    format: Annotated[str, typer.Option("--format", help="llava or rlaif_v.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
+) -> None:
+    """Write a run's pairs, with their pictures, in another tool's format."""
+    from sightline.formats import export_rows
+
+    for line in export_rows(run, format, out).lines():
+        console.print(line, soft_wrap=True)
+
+
+@app.command(epilog=_example("sightline show runs/quickstart pairs"))
+def show(
+    run: RunFolder,
+    what: Annotated[str | None, typer.Argument(help="A step's name, or a row's id (its first digits do).", metavar="[STEP|ID]")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows shown of a step.")] = 10,
+) -> None:
+    """Print a run's steps and results, a step's rows, or where a row comes from."""
+    from sightline.show import show as look
+
+    for part in look(run, what, limit):
+        console.print(part)
+
+
+@app.command(epilog=_example("sightline doctor"))
+def doctor() -> None:
+    """Say what this machine has, and what would go wrong."""
+    from sightline.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        mark = "[green]ok  [/green]" if finding.well else "[red]wrong[/red]"
+        console.print(f"{mark} {escape(finding.what)}", soft_wrap=True)
+        if finding.fix:
+            console.print(f"      {escape(finding.fix)}", soft_wrap=True)
+    if not all(finding.well for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def version(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        console.print(f"sightline {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: users' mistakes end with a message and code 1, wrong usage with 2."""
+    try:
+        code = app(standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        code = 2
+    except UserError as error:
+        _print_error(error.where, error.problem, error.fix)
+        code = 1
+    except (KeyboardInterrupt, click.Abort):
+        _print_error("stopped", "you pressed Ctrl-C", "what is stored stays: the same command goes on from here")
+        code = 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _print_error(str(error.filename or "disk"), "no space left", "free some and run the same command again: what is stored stays")
+        code = 1
+    sys.exit(code or 0)
+
+
+def _print_error(where: str, problem: str, fix: str) -> None:
+    complain.print(f"[bold red]error[/bold red] [bold]{escape(where)}[/bold]", soft_wrap=True)
+    complain.print(f"  {escape(problem)}", soft_wrap=True)
+    complain.print(f"  [green]{escape(fix)}[/green]", soft_wrap=True)

@@ -1,0 +1,122 @@
+"""Look into a run from the terminal: its steps and results, a step's rows, where a row comes from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+from sightline.errors import RunError
+from sightline.plugin import suggest
+from sightline.rows import fields_of, to_record
+from sightline.store.runs import Run
+
+PARENTS = {
+    "pairs": ("chosen_id", "rejected_id"),
+    "annotations": ("response_id",),
+    "judgements": ("response_id",),
+    "responses": ("instruction_id",),
+    "instructions": ("image_id",),
+    "ranking": ("image_id",),
+    "images": ("prompt_id",),
+}
+"""Fields of a step's rows that name the rows they came from."""
+
+
+def show(folder: Path, what: str | None, limit: int) -> Iterator[RenderableType]:
+    """Tables and trees to print."""
+    run = Run.open(folder)
+    if what is None:
+        yield steps_table(run)
+        results = results_table(run)
+        if results is not None:
+            yield results
+    elif what in run.manifest["steps"]:
+        yield rows_table(run, what, limit)
+    else:
+        yield provenance(run, what)
+
+
+def steps_table(run: Run) -> Table:
+    """Every step: rows, drops with reasons, seconds."""
+    table = Table("step", "rows", "dropped", "seconds", title=str(run.folder), title_justify="left")
+    for name, entry in run.manifest["steps"].items():
+        dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(entry["dropped"].items()))
+        table.add_row(name, str(entry["rows"]), dropped, f"{entry['wall_seconds']:.1f}")
+    return table
+
+
+def results_table(run: Run) -> Table | None:
+    """Benchmarks with intervals, or None where none has run."""
+    path = run.folder / "results.json"
+    benchmarks = json.loads(path.read_text()).get("benchmarks") if path.exists() else None
+    if not benchmarks:
+        return None
+    table = Table("benchmark", "metric", "before", "after", "difference", "n", title="results, 95 % intervals", title_justify="left")
+    for benchmark in benchmarks:
+        for metric in benchmark["metrics"]:
+            cells = [_number(metric.get(column)) for column in ("base", "aligned", "difference")]
+            table.add_row(f"{benchmark['benchmark']} ({benchmark['rule']})", metric["metric"], *cells, str(metric["n"]))
+    return table
+
+
+def _number(value: dict[str, Any] | None) -> str:
+    if value is None or value.get("value") is None:
+        return "–"
+    interval = f" [{value['low']:.1f}, {value['high']:.1f}]" if value.get("low") is not None else ""
+    return f"{value['value']:.1f}{interval}"
+
+
+def rows_table(run: Run, step: str, limit: int) -> Table:
+    """The first rows of a step, a line each."""
+    rows = run.rows(step)
+    table = Table("id", "row", title=f"{step}: {min(limit, len(rows))} of {len(rows)} rows", title_justify="left")
+    for row in rows[:limit]:
+        record = {key: value for key, value in to_record(row).items() if key not in ("id", "key", "origin") and value not in (None, [], {})}
+        table.add_row(row.id[:12], "\n".join(f"[dim]{key}[/dim] {escape(str(value))}" for key, value in record.items()))
+    return table
+
+
+def provenance(run: Run, wanted: str) -> Tree:
+    """A row and all that it came from, back to its prompt."""
+    rows = {row.id: (step, row) for step in run.manifest["steps"] for row in run.rows(step)}
+    found = [identity for identity in rows if identity.startswith(wanted)] + [i for i, (_, row) in rows.items() if row.key == wanted]
+    if not found:
+        raise RunError(str(run.folder), f"no step and no row '{wanted}'", suggest(wanted, list(run.manifest["steps"])))
+    return _branch(rows, found[0], Tree("", hide_root=True), run)
+
+
+def _branch(rows: dict[str, tuple[str, Any]], identity: str, tree: Tree, run: Run) -> Tree:
+    step, row = rows[identity]
+    branch = tree.add(f"[bold]{step}[/bold] [dim]{identity[:12]}[/dim]")
+    for name in fields_of(type(row)):
+        value = getattr(row, name)
+        if name not in ("id", "key") and value not in (None, [], {}):
+            branch.add(f"[dim]{name}[/dim] {escape(_plain(name, value, run))}")
+    if step.startswith("responses/"):
+        _add_annotations(rows, identity, branch, run)
+    for name in PARENTS.get(step.partition("/")[0], ()):
+        parent = getattr(row, name, None)
+        if parent in rows and not step.startswith("annotations"):
+            _branch(rows, parent, branch, run)
+    return tree
+
+
+def _add_annotations(rows: dict[str, tuple[str, Any]], response: str, branch: Tree, run: Run) -> None:
+    for step, row in rows.values():
+        if step.startswith(("annotations/", "judgements/")) and row.response_id == response:
+            _branch(rows, row.id, branch, run)
+
+
+def _plain(name: str, value: Any, run: Run) -> str:
+    if name in ("picture", "pictures"):
+        names = [value] if isinstance(value, str) else value
+        return ", ".join(str(run.store.picture(each)) for each in names)
+    return str(dataclasses.asdict(value)) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)

@@ -1,0 +1,83 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from sightline.errors import RunError
+from sightline.rows import Annotation, Claim, Dropped, Judgement, Origin, Prompt
+from sightline.store.shards import Shard, Store, bucket_of, num_buckets, written_whole
+
+ORIGIN = Origin(engine="judge", model="m", revision="r", seed=3)
+
+
+def prompts(count: int) -> list[Prompt]:
+    return [Prompt(id=f"id{n}", key=f"key{n}", text=f"text {n}", topic="art") for n in range(count)]
+
+
+def test_rows_come_back_as_they_went_in(tmp_path):
+    store = Store(tmp_path)
+    rows = [
+        Judgement(id="1", key="k", response_id="r", annotator="a", question="q", reply="", numbers={"x": 0.5}, origin=ORIGIN),
+        Judgement(id="2", key="k", response_id="r", annotator="a", question="q", reply="ja", origin=ORIGIN),
+    ]
+    shard = Shard("judgements/a", 0, "ab")
+    store.write(shard, rows, [Dropped(key="k", reason="why", detail="how")])
+    assert store.read(shard) == rows
+    assert store.read_dropped(shard) == [Dropped(key="k", reason="why", detail="how")]
+
+
+def test_an_unreadable_verdict_stays_none(tmp_path):
+    claims = [Claim(text="a cup", question="Is there a cup?", reply="perhaps", holds=None)]
+    row = Annotation(id="1", key="k", response_id="r", annotator="a", score=None, reason="unreadable", claims=claims, sees_picture=True)
+    shard = Shard("annotations/a", 0, "ab")
+    Store(tmp_path).write(shard, [row])
+    assert Store(tmp_path).read(shard) == [row]
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
+    with pytest.raises(ValueError, match="half way"), written_whole(tmp_path / "rows") as aside:
+        aside.write_text("half")
+        raise ValueError("half way")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_as_such_and_leaves_what_was_there(tmp_path):
+    (tmp_path / "rows").write_text("before")
+    with pytest.raises(RunError, match="no space left"), written_whole(tmp_path / "rows"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (tmp_path / "rows").read_text() == "before"
+
+
+def test_a_really_full_disk_is_told_as_such():
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(RunError, match="no space left"), written_whole(Path("/dev/shm/sightline-full-test")):
+        Path("/dev/full").write_text("x")
+
+
+def test_shards_hold_whole_keys_and_every_row_once(tmp_path):
+    store = Store(tmp_path)
+    rows = prompts(100)
+    shards = store.source("prompts", "test", rows, [], shard_size=16)
+    stored = [row for shard in shards for row in store.read(shard)]
+    assert sorted(row.id for row in stored) == sorted(row.id for row in rows)
+    assert len(shards) == num_buckets(100, 16) == 8
+
+
+def test_adding_a_prompt_changes_its_own_shard_only(tmp_path):
+    store = Store(tmp_path)
+    before = {shard.bucket: shard.address for shard in store.source("prompts", "test", prompts(100), [], 16)}
+    after = {shard.bucket: shard.address for shard in store.source("prompts", "test", prompts(101), [], 16)}
+    assert {bucket for bucket in after if after[bucket] != before.get(bucket)} == {bucket_of("key100", 8)}
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path):
+    first = Store(tmp_path / "a").source("prompts", "test", prompts(10), [], 16)[0]
+    second = Store(tmp_path / "b").source("prompts", "test", prompts(10), [], 16)[0]
+    assert Store(tmp_path / "a").path(first).read_bytes() == Store(tmp_path / "b").path(second).read_bytes()
+
+
+def test_a_picture_is_stored_once_under_its_bytes(tmp_path):
+    store = Store(tmp_path)
+    name = store.put_picture(b"picture")
+    assert store.put_picture(b"picture") == name and store.picture(name).read_bytes() == b"picture"
