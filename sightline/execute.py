@@ -7,6 +7,8 @@ wherever it stopped, the number of workers changes nothing, and a change of the 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -219,9 +221,18 @@ def _start_worker(root: str, seed: int, threads: int | None) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _set_threads(threads)
     global _worker
     _worker = Use(Engines({}), Store(Path(root)), seed)
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot end its workers; without this they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(task: Task, shard: Shard, sources: list[Shard], sections: dict[str, Engine]) -> None:
