@@ -1,0 +1,109 @@
+"""What engines share that compute in this process: device, precision, batches that shrink when memory runs out, silence."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import Field
+
+from sightline.engines import Engine
+from sightline.errors import RecipeError, RunError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class LocalEngine(Engine):
+    """A model that runs in this process."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"device", "batch_size"})
+    """Fields that move results by rounding at most; left out of addresses, so that a smaller batch keeps what is stored."""
+
+    device: str = "auto"
+    """auto takes a GPU where there is one; else a torch device, such as cpu or cuda:1."""
+    batch_size: int = Field(16, ge=1)
+    """How many go through the model at once; halved by itself where a GPU's memory runs out."""
+
+    def identity(self) -> dict[str, Any]:
+        identity = super().identity()
+        return {**identity, "section": {key: value for key, value in identity["section"].items() if key not in self.incidental}}
+
+    def torch_device(self) -> Any:
+        """The torch device that the field means on this machine."""
+        import torch
+
+        if self.device != "auto":
+            return torch.device(self.device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+
+
+def torch_dtype(name: Dtype, device: Any) -> Any:
+    """The precision to load weights in. auto: as they are stored on a GPU, float32 on a CPU, where half precision is slow or missing."""
+    import torch
+
+    if name == "auto":
+        return "auto" if device.type != "cpu" else torch.float32
+    return getattr(torch, name)
+
+
+def in_batches(items: Sequence[A], batch_size: int, work: Callable[[Sequence[A]], Sequence[B]], where: str) -> list[B]:
+    """`work` on batches of the items, in order. A batch that does not fit into the GPU's memory is tried again at half the size."""
+    import torch
+
+    done: list[B] = []
+    while len(done) < len(items):
+        try:
+            done += work(items[len(done) : len(done) + batch_size])
+            continue
+        except torch.OutOfMemoryError as error:
+            if batch_size == 1:
+                raise RunError(where, "one picture at a time does not fit into the GPU's memory", "use a smaller dtype or model") from error
+        # after the except block, which holds on to the failed batch's tensors
+        batch_size = max(1, batch_size // 2)
+        torch.cuda.empty_cache()
+    return done
+
+
+@contextmanager
+def loading(model: str) -> Iterator[None]:
+    """Quiet while a model loads; a folder or name that holds none becomes a message for the user."""
+    try:
+        with quiet():
+            yield
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RecipeError(
+            f"model {model}", f"cannot be loaded: {reason}", "give a model's folder, its hub name, or miniature/<name>"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back warnings and progress bars of the model libraries that a user cannot act on; errors still show."""
+    import transformers
+
+    was = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    loggers = [logging.getLogger(name) for name in ("diffusers", "peft")]
+    levels = [logger.level for logger in loggers]
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(was)
+        if bars:
+            transformers.logging.enable_progress_bar()
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,177 @@
+"""Local vision-language models, by their Hugging Face processor and chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sightline.engines.local import Dtype, LocalEngine, in_batches, loading, quiet, torch_dtype
+from sightline.engines.roles import ChatReply, ChatRequest, Decoding
+from sightline.engines.weights import fingerprint, locate
+from sightline.errors import RecipeError
+from sightline.plugin import need
+from sightline.store.address import digest, digest_file
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Transformers(LocalEngine):
+    """Ask any image-text-to-text model of the transformers library."""
+
+    roles: ClassVar[frozenset[str]] = frozenset({"vision_chat"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"device", "batch_size", "adapter"})  # the adapter counts by its files
+
+    adapter: str | None = None
+    """Folder of a PEFT adapter to put on the model."""
+    dtype: Dtype = "auto"
+    """auto: as the weights are stored on a GPU, float32 on a CPU."""
+
+    def load(self) -> Chat:
+        need("torch")
+        model = load_model(self.model, self.revision, self.dtype, self.torch_device())
+        if self.adapter is not None:
+            model = with_adapter(model, self.adapter)
+        return Chat(self.model, model.eval(), load_processor(self.model, self.revision), self.batch_size)
+
+    def fingerprint(self) -> str:
+        base = fingerprint(self.model, self.revision)
+        return base if self.adapter is None else digest(base, adapter_digest(self.adapter))
+
+
+def adapter_digest(folder: str) -> str:
+    """Stands for an adapter's settings and weights; the training's logs beside them do not count."""
+    files = sorted(path for path in Path(folder).glob("adapter_*") if path.suffix in (".json", ".safetensors", ".bin"))
+    if not files:
+        raise RecipeError(f"adapter {folder}", "no PEFT adapter is here", "give the folder that holds adapter_config.json")
+    return digest([[path.name, digest_file(path)] for path in files])
+
+
+def load_model(model: str, revision: str | None, dtype: Dtype, device: torch.device) -> Any:
+    """The model on the device."""
+    from transformers import AutoModelForImageTextToText
+
+    with loading(model):
+        loaded = AutoModelForImageTextToText.from_pretrained(locate(model), revision=revision, dtype=torch_dtype(dtype, device))
+    return loaded.to(device)
+
+
+def with_adapter(model: Any, folder: str) -> Any:
+    """The model with a PEFT adapter on it."""
+    peft = need("peft")
+    with loading(folder):
+        return peft.PeftModel.from_pretrained(model, folder)
+
+
+def load_processor(model: str, revision: str | None = None) -> Any:
+    """The model's processor, padding on the left as generation needs; pictures go through PIL where torchvision is absent."""
+    from transformers import AutoProcessor
+
+    backend = {} if find_spec("torchvision") else {"backend": "pil"}
+    with loading(model):
+        processor = AutoProcessor.from_pretrained(locate(model), revision=revision, **backend)
+    if getattr(processor, "chat_template", None) is None:
+        raise RecipeError(f"model {model}", "it has no chat template", "use a model that was tuned to chat, or add chat_template.jinja to its folder")
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+def turn(request: ChatRequest) -> list[dict[str, Any]]:
+    """The request as a conversation for a chat template: the pictures, then the text."""
+    pictures = [{"type": "image", "image": picture} for picture in request.pictures]
+    return [{"role": "user", "content": [*pictures, {"type": "text", "text": request.text}]}]
+
+
+class Chat:
+    """A loaded model that answers."""
+
+    def __init__(self, name: str, model: Any, processor: Any, batch_size: int) -> None:
+        self.name = name
+        self.model = model
+        self.processor = processor
+        self.batch_size = batch_size
+        ends = model.generation_config.eos_token_id
+        self.ends = {ends} if isinstance(ends, int) else set(ends or ()) or {processor.tokenizer.eos_token_id}
+
+    def chat(self, requests: Sequence[ChatRequest], decoding: Decoding) -> list[ChatReply]:
+        """One reply a request, in order. Requests of like length share a batch; a request's seed alone decides what is sampled for it."""
+        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].pictures), len(requests[i].text), i))
+        with quiet():
+            replies = in_batches([requests[i] for i in order], self.batch_size, lambda batch: self._answer(batch, decoding), f"model {self.name}")
+        placed = dict(zip(order, replies, strict=True))
+        return [placed[i] for i in range(len(requests))]
+
+    def _answer(self, requests: Sequence[ChatRequest], decoding: Decoding) -> list[ChatReply]:
+        import torch
+        from transformers import LogitsProcessorList
+
+        inputs = self._inputs(requests)
+        picker = [] if decoding.temperature == 0 else [_Sampler(decoding, [request.seed for request in requests])]
+        with torch.inference_mode():
+            tokens = self.model.generate(
+                **inputs,
+                max_new_tokens=decoding.max_tokens,
+                do_sample=False,  # the sampler adds the chance; the arg max does the rest
+                num_beams=1,
+                pad_token_id=self._pad,
+                logits_processor=LogitsProcessorList(picker),
+            )
+        new = tokens[:, inputs["input_ids"].shape[1] :].tolist()
+        return [self._reply(row) for row in new]
+
+    def _inputs(self, requests: Sequence[ChatRequest]) -> Any:
+        inputs = self.processor.apply_chat_template(
+            [turn(request) for request in requests],
+            tokenize=True,
+            return_dict=True,
+            add_generation_prompt=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        )
+        return inputs.to(self.model.device, dtype=self.model.dtype)
+
+    @property
+    def _pad(self) -> int:
+        pad = self.processor.tokenizer.pad_token_id
+        return min(self.ends) if pad is None else pad
+
+    def _reply(self, tokens: list[int]) -> ChatReply:
+        end = next((at for at, token in enumerate(tokens) if token in self.ends), None)
+        answer = tokens if end is None else tokens[:end]
+        text = self.processor.tokenizer.decode(answer, skip_special_tokens=True).strip()
+        return ChatReply(text, "length" if end is None else "stop", len(answer))
+
+
+class _Sampler:
+    """Sampling as an arg max (Gumbel's trick): every row has its own generator, so that its batch does not touch its chances."""
+
+    def __init__(self, decoding: Decoding, seeds: list[int]) -> None:
+        self.decoding = decoding
+        self.seeds = seeds
+        self.generators: list[torch.Generator] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores_BV: torch.Tensor) -> torch.Tensor:
+        """Axes: B requests, V vocabulary."""
+        import torch
+
+        if not self.generators:
+            self.generators = [torch.Generator(scores_BV.device).manual_seed(seed) for seed in self.seeds]
+        scores_BV = scores_BV.float() / self.decoding.temperature
+        if self.decoding.top_p < 1:
+            scores_BV = _nucleus(scores_BV, self.decoding.top_p)
+        noise = [torch.empty_like(scores_BV[0]).exponential_(generator=generator) for generator in self.generators]
+        # arg max of p / e with e from Exp(1) is a draw from p
+        return scores_BV.log_softmax(-1) - torch.stack(noise).log()
+
+
+def _nucleus(scores_BV: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Only the most probable words that together hold top_p; the word that crosses the line stays."""
+    import torch
+
+    ordered, where = scores_BV.sort(-1, descending=True)
+    probability = ordered.softmax(-1)
+    before = probability.cumsum(-1) - probability
+    outside = torch.zeros_like(before, dtype=torch.bool).scatter(-1, where, before >= top_p)
+    return scores_BV.masked_fill(outside, float("-inf"))
