@@ -157,6 +157,7 @@ class Pair(Row):
     instruction_id: str | None = None
     topic: str | None = None
     rule: str
+    record: str | None = None  # what it was imported from, as JSON; an export in the same format gives it back
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,177 @@
+"""Published preference data in, and rows out again, in the formats that other tools read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sightline.errors import DataError, RunError
+from sightline.execute import Silent, Watch
+from sightline.formats.pictures import Album
+from sightline.formats.records import CONTAINERS
+from sightline.plugin import Plugin, Table, suggest
+from sightline.rows import Dropped, Row
+from sightline.store.address import digest_file
+from sightline.store.folders import RowFolder
+from sightline.store.runs import Run
+from sightline.store.shards import Store
+
+FORMATS = Table(
+    "formats",
+    {
+        "llava": "sightline.formats.llava:Llava",
+        "rlaif_v": "sightline.formats.rlaif_v:RlaifV",
+    },
+)
+
+SHOWN = 10
+OURS = {"rows", "pictures", "datasets", "about.json"}
+
+
+class Format(Plugin):
+    """A way to write rows in a file. A subclass reads it, writes it, or both."""
+
+    step: ClassVar[str] = "pairs"  # the step whose rows this format holds
+    containers: ClassVar[tuple[str, ...]] = CONTAINERS
+
+    def read(self, path: Path, album: Album) -> Iterator[Row | Dropped]:
+        """Each row of the file, or why it was refused; its pictures go to the album."""
+        raise NotImplementedError
+
+    def write(self, rows: Sequence[Any], store: Store, file: Path) -> int:
+        """Write the rows, and beside the file the pictures that it points to; returns how many pictures were written."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import came to."""
+
+    folder: RowFolder
+    step: str
+    rows: int
+    pictures: int
+    dropped: list[Dropped]
+
+    def lines(self) -> Iterator[str]:
+        """For the terminal."""
+        yield f"{self.rows} {self.step} with {self.pictures} pictures are in {self.folder.root}"
+        for reason, count in Counter(row.reason for row in self.dropped).most_common():
+            yield f"{count} refused: {reason}"
+        for row in self.dropped[:SHOWN]:
+            yield f"  {row.key}: {row.reason} ({row.detail})"
+        yield f"next: sightline check {self.folder.root}"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export came to."""
+
+    file: Path
+    step: str
+    rows: int
+    pictures: int
+
+    def lines(self) -> Iterator[str]:
+        """For the terminal."""
+        yield f"{self.rows} {self.step} are in {self.file}, with {self.pictures} pictures"
+
+
+def import_rows(
+    path: str | Path, format: str | Format, images: str | Path | None, out: str | Path, watch: Watch | None = None
+) -> Imported:
+    """Turn a dataset's file into a folder of rows. Picture paths start from `images`, or else from the file's own folder."""
+    path, out = Path(path), Path(out)
+    how = _format(format)
+    folder = _images_folder(images, path)
+    _check_target(out)
+    album = Album(folder, Store(out))
+    rows, dropped = _sort_out(_watched(how.read(path, album), watch or Silent()))
+    if not rows:
+        raise _nothing_taken(path, folder, dropped)
+    about = {"format": how.kind, "source": path.name, "digest": digest_file(path) if path.is_file() else ""}
+    written = RowFolder.write(out, how.step, rows, dropped, about)
+    return Imported(written, how.step, len(rows), len({name for row in rows for name in row.pictures}), dropped)
+
+
+def export_rows(
+    source: str | Path | Run | RowFolder, format: str | Format, out: str | Path, step: str | None = None
+) -> Exported:
+    """Write rows of a run, or of a folder of imported ones, in another tool's format, pictures beside them.
+
+    `out` is the file, where it ends in .json, .jsonl or .parquet, or else a folder for it.
+    """
+    how = _format(format)
+    if (step or how.step) != how.step:
+        raise DataError(f"format {how.kind}", f"it holds {how.step}, not {step}", "choose another format for these rows")
+    rows, store = _open(source, how.step)
+    if not rows:
+        raise DataError(str(source), f"there are no {how.step} to write", "look at what was dropped, with `sightline show`")
+    file = Path(out) if Path(out).suffix in CONTAINERS else Path(out) / f"{how.step}{how.containers[0]}"
+    if file.suffix not in how.containers:
+        raise DataError(str(out), f"format {how.kind} is not written as {file.suffix}", f"one of {', '.join(how.containers)}")
+    return Exported(file, how.step, len(rows), how.write(rows, store, file))
+
+
+def _format(format: str | Format) -> Any:
+    if isinstance(format, Format):
+        return format
+    if format not in FORMATS.places:
+        raise DataError("format", f"no format named '{format}'", suggest(format, list(FORMATS)))
+    return FORMATS.read({"kind": format})
+
+
+def _images_folder(images: str | Path | None, path: Path) -> Path:
+    folder = Path(images) if images else path if path.is_dir() else path.parent
+    if path.exists() and not folder.is_dir():
+        raise DataError(str(folder), "no such folder for the pictures", "give the one that picture paths in the file start from")
+    return folder
+
+
+def _check_target(out: Path) -> None:
+    foreign = [entry.name for entry in out.iterdir() if entry.name not in OURS] if out.is_dir() else []
+    if foreign or (out.exists() and not out.is_dir()):
+        there = f"there is {sorted(foreign)[0]} in it" if foreign else "it is a file"
+        raise RunError(str(out), f"this is no folder of imported rows: {there}", "give a new folder with --out")
+
+
+def _watched(made: Iterable[Row | Dropped], watch: Watch) -> Iterator[Row | Dropped]:
+    watch.begin("import", 0, "rows")
+    number = 0
+    for row in made:
+        number += 1
+        watch.advance("import", 1)
+        yield row
+    watch.end("import", f"{number} rows read")
+
+
+def _sort_out(made: Iterable[Row | Dropped]) -> tuple[list[Any], list[Dropped]]:
+    rows: list[Row] = []
+    dropped: list[Dropped] = []
+    for row in made:
+        (dropped if isinstance(row, Dropped) else rows).append(row)  # type: ignore[arg-type]
+    return rows, dropped
+
+
+def _nothing_taken(path: Path, folder: Path, dropped: list[Dropped]) -> DataError:
+    """When every row is refused, the file or the folder is wrong rather than its rows."""
+    if not dropped:
+        return DataError(str(path), "this file holds no rows", "give the file that holds them")
+    reason, count = Counter(row.reason for row in dropped).most_common(1)[0]
+    first = next(row for row in dropped if row.reason == reason)
+    fix = f"first {first.key}: {first.detail}" if first.detail else f"first {first.key}"
+    if reason == "picture is missing":
+        fix = f"give the folder that picture paths start from as the images folder (now {folder}); {fix}"
+    return DataError(str(path), f"no row could be taken; {count} of {len(dropped)}: {reason}", fix)
+
+
+def _open(source: str | Path | Run | RowFolder, step: str) -> tuple[list[Any], Store]:
+    if isinstance(source, str | Path):
+        source = RowFolder.open(Path(source), step) if (Path(source) / "about.json").is_file() else Run.open(Path(source))
+    if isinstance(source, Run):
+        return source.rows(step), source.store
+    store = Store(source.root)
+    return [row for shard in source.shards for row in store.read(shard)], store

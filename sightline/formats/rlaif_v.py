@@ -1,0 +1,116 @@
+"""Rows of RLAIF-V, RLHF-V and MCM-DPO: question, chosen, rejected, and the same again as JSON in the column `text`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePath
+from typing import Any, ClassVar
+
+from sightline.errors import DataError
+from sightline.formats.pairs import PairFormat, imported_pair, need_key, text_of
+from sightline.formats.pictures import Album, Gallery, Refused
+from sightline.rows import Pair
+
+TEXTS = ("question", "chosen", "rejected")
+
+
+class RlaifV(PairFormat):
+    """`image` ({path | bytes}), `question`, `chosen`, `rejected`, `idx`; where there is a column `text`, it says the same."""
+
+    own_id: ClassVar[str] = "idx"
+
+    def pair(self, record: dict[str, Any], key: str, album: Album) -> Pair:
+        inner = _inner(record)
+        texts = [_said(record, inner, name) for name in TEXTS]
+        return imported_pair("rlaif_v", key, texts[0], [_picture(record, key, album)], texts[1], texts[2])
+
+    def record(self, pair: Pair, known: dict[str, Any] | None, gallery: Gallery, embed: bool) -> dict[str, Any]:
+        if len(pair.pictures) != 1:
+            fix = "export to the format llava, which holds several pictures"
+            raise DataError(f"pair {pair.key}", f"it has {len(pair.pictures)} pictures; a rlaif_v row holds one", fix)
+        texts = dict(zip(TEXTS, (pair.instruction, pair.chosen, pair.rejected), strict=True))
+        base = _with_texts(known, texts) if known else _fresh(pair, texts)
+        return _with_picture(base, pair, gallery, embed)
+
+
+def _inner(record: dict[str, Any]) -> dict[str, Any]:
+    """What the column `text` says."""
+    written = record.get("text")
+    if written is None:
+        return {}
+    try:
+        said = json.loads(written) if isinstance(written, str) else written
+    except (ValueError, RecursionError) as error:
+        raise Refused("column 'text' is not JSON", str(error)) from error
+    if not isinstance(said, dict):
+        raise Refused("column 'text' is not a JSON object", type(said).__name__)
+    return said
+
+
+def _said(record: dict[str, Any], inner: dict[str, Any], name: str) -> str:
+    """A text that may stand in its column, in `text`, or, the same, in both."""
+    found = [said[name] for said in (record, inner) if said.get(name) is not None]
+    if not found:
+        need_key({**inner, **record}, name)
+    if len(found) == 2 and found[0] != found[1]:
+        raise Refused(f"column '{name}' and column 'text' disagree", f"text has {str(found[1])[:60]!r}")
+    return text_of(found[0] if found else None, name)
+
+
+def _with_texts(known: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
+    """The record it came from, saying what the pair says now; what says so already keeps its every character."""
+    inner = _inner(known)
+    if {**inner, **texts} != inner and known.get("text") is not None:
+        known = {**known, "text": json.dumps({**inner, **texts}, ensure_ascii=False)}
+    return {**known, **{name: text for name, text in texts.items() if known.get(name) is not None}}
+
+
+def _picture(record: dict[str, Any], key: str, album: Album) -> str:
+    path, content = _image(record)
+    if content is not None:
+        return album.keep(content, path or key)
+    return album.take(text_of(path, "image path"))
+
+
+def _image(record: dict[str, Any]) -> tuple[Any, bytes | None]:
+    """Path and bytes of a record's picture, as far as it has them."""
+    image = record.get("image")
+    if image is None and record.get("image_path") is not None:
+        return record["image_path"], None
+    if image is None:
+        image = need_key(record, "image")
+    if not isinstance(image, dict):
+        return image, None
+    content, path = image.get("bytes"), image.get("path")
+    if content is None and path is None:
+        raise Refused("row names no picture", f"image has {', '.join(image) or 'nothing'}")
+    if content is not None and not isinstance(content, bytes):
+        raise Refused("image bytes are not bytes", type(content).__name__)
+    return path, content
+
+
+def _fresh(pair: Pair, texts: dict[str, str]) -> dict[str, Any]:
+    return {
+        "ds_name": "sightline",
+        "image": {"path": None},
+        **texts,
+        "text": json.dumps(texts, ensure_ascii=False),
+        "origin_dataset": pair.topic or "sightline",
+        "origin_split": "{}",
+        "idx": pair.key,
+        "image_path": "",
+    }
+
+
+def _with_picture(record: dict[str, Any], pair: Pair, gallery: Gallery, embed: bool) -> dict[str, Any]:
+    """The record, pointing at its picture where that now lies, or holding its bytes."""
+    image = record.get("image")
+    known_as = image.get("path") if isinstance(image, dict) else image or record.get("image_path")
+    if embed:
+        content = gallery.store.picture(pair.pictures[0]).read_bytes()
+        return {**record, "image": {"bytes": content, "path": PurePath(known_as).name if known_as else None}}
+    path = gallery.put(pair.pictures[0], pair.key, known_as)
+    pointing: dict[str, Any] = {"image_path": path} if record.get("image_path") in (known_as, "") else {}
+    if image is not None:
+        pointing["image"] = {**image, "path": path} if isinstance(image, dict) else path
+    return {**record, **pointing}
