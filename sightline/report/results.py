@@ -1,0 +1,278 @@
+"""What the benchmarks say: the headline, the table with intervals, and answers before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from sightline.report.charts import Span, before_and_after, nice_ticks
+from sightline.report.pictures import Pictures, Shown
+from sightline.report.wording import amount, marked, number, p_value, signed
+
+MEANINGS = {
+    "chair_i": "hallucinated objects, of all objects mentioned",
+    "chair_s": "answers with at least one hallucinated object",
+    "coverage": "true objects that are mentioned",
+    "recall": "true objects that are mentioned",
+    "accuracy": "right answers to yes/no questions",
+    "f1": "balance of precision and recall on “yes”",
+    "precision": "of the “yes” answers, those that are right",
+    "yes_rate": "how often the answer is yes",
+    "words": "mean length of an answer",
+    "length": "mean length of an answer",
+}
+HELD_WITHIN = 2.0
+"""An undecided change of at most this many points is called 'held'."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """better, worse, undecided; higher or lower where neither is better; '' where there is no interval."""
+
+    word: str
+    tone: str
+    sign: str
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One line of the table."""
+
+    name: str
+    meaning: str
+    unit: str
+    better: str
+    n: int | None
+    base: Span | None
+    aligned: Span | None
+    difference: Span | None
+    p: float | None
+    plot: Markup | None
+
+    @property
+    def wanted(self) -> str:
+        return {"lower": "lower is better", "higher": "higher is better"}.get(self.better, "")
+
+    @property
+    def points(self) -> str:
+        """Unit of a difference."""
+        return "points" if self.unit == "%" else self.unit
+
+    @property
+    def p_text(self) -> str:
+        return p_value(self.p)
+
+    def shown(self, span: Span | None) -> str:
+        return amount(span.value if span else None, self.unit)
+
+    def interval(self, span: Span | None, plus: bool = False) -> str:
+        if span is None or span.low is None or span.high is None:
+            return ""
+        write = signed if plus else number
+        return f"{write(span.low, self.digits)} to {write(span.high, self.digits)}"
+
+    @property
+    def digits(self) -> int | None:
+        return 1 if self.unit in ("%", "words") else None
+
+    @property
+    def change(self) -> str:
+        return signed(self.difference.value, self.digits) if self.difference else "–"
+
+    @property
+    def verdict(self) -> Verdict:
+        change = self.difference
+        if change is None or change.low is None or change.high is None:
+            return Verdict("", "none", "")
+        if change.low <= 0 <= change.high:
+            return Verdict("undecided", "undecided", "≈")
+        up = change.value > 0
+        sign = "▲" if up else "▼"
+        if self.better not in ("higher", "lower"):
+            return Verdict("higher" if up else "lower", "undecided", sign)
+        return Verdict("better", "good", sign) if up == (self.better == "higher") else Verdict("worse", "bad", sign)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark, read by one rule."""
+
+    name: str
+    rule: str
+    n: int | None
+    metrics: list[Metric]
+    guesses: str
+    scale: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture, and what was said of it before and after."""
+
+    picture: Shown | None
+    question: str
+    base: Markup
+    aligned: Markup
+    num_base: int
+    num_aligned: int
+    truth: str
+
+
+def benchmarks(results: dict[str, Any]) -> list[Benchmark]:
+    return [_benchmark(entry) for entry in results.get("benchmarks") or []]
+
+
+def _benchmark(entry: dict[str, Any]) -> Benchmark:
+    metrics = [_metric(line, entry.get("n")) for line in entry.get("metrics") or []]
+    percent = any(metric.unit == "%" for metric in metrics)
+    return Benchmark(
+        name=str(entry["benchmark"]),
+        rule=str(entry.get("rule") or ""),
+        n=entry.get("n"),
+        metrics=metrics,
+        guesses=_guesses(entry.get("guesses")),
+        scale="0 to 100 %" if percent else "from 0",
+    )
+
+
+def _metric(line: dict[str, Any], n: int | None) -> Metric:
+    base, aligned, unit = _span(line.get("base")), _span(line.get("aligned")), str(line.get("unit") or "")
+    change = line.get("difference") or {}
+    name = str(line["metric"])
+    return Metric(
+        name=name,
+        meaning=MEANINGS.get(name.lower().replace(" ", "_"), ""),
+        unit=unit,
+        better=str(line.get("better") or "neither"),
+        n=line.get("n", n),
+        base=base,
+        aligned=aligned,
+        difference=_span(change),
+        p=change.get("p"),
+        plot=_plot(base, aligned, unit),
+    )
+
+
+def _span(entry: dict[str, Any] | None) -> Span | None:
+    if not entry or entry.get("value") is None:
+        return None
+    return Span(entry["value"], entry.get("low"), entry.get("high"))
+
+
+def _plot(base: Span | None, aligned: Span | None, unit: str) -> Markup | None:
+    if base is None or aligned is None:
+        return None
+    ends = [end for span in (base, aligned) for end in (span.value, span.low, span.high) if end is not None]
+    if unit == "%" and min(ends) >= 0 and max(ends) <= 100:
+        return before_and_after(base, aligned, 0, 100)
+    ticks = nice_ticks(min(0.0, *ends), max(0.0, *ends))
+    return before_and_after(base, aligned, ticks[0], ticks[-1])
+
+
+def _guesses(entry: Any) -> str:
+    if isinstance(entry, dict):
+        return ", ".join(f"{who} {_guesses(count) if isinstance(count, dict) else count}" for who, count in entry.items())
+    return "" if entry is None else str(entry)
+
+
+# The headline: the one sentence that a person should take home, and it has to be as honest as the table
+
+
+def headline(found: list[Benchmark]) -> Markup | None:
+    """What became of hallucination (or of the first metric that has a better side), and of coverage with it."""
+    lead, bench = _lead(found)
+    if lead is None or bench is None:
+        return None
+    coverage = _find(bench, "coverage", "recall") if lead.name.lower().startswith("chair") else None
+    return Markup("{}{}.").format(_moved(lead), _coverage(coverage, lead.verdict.tone == "good"))
+
+
+def _lead(found: list[Benchmark]) -> tuple[Metric | None, Benchmark | None]:
+    ordered = sorted(found, key=lambda bench: (bench.name != "chair", bench.rule != "clean"))
+    for names in (("chair_i",), ("chair_s",), ("accuracy",), ()):
+        for bench in ordered:
+            metric = _find(bench, *names)
+            if metric is not None and metric.base and metric.aligned:
+                return metric, bench
+    return None, None
+
+
+def _find(bench: Benchmark, *names: str) -> Metric | None:
+    """The metric of one of these names; with no names, the first that has a better side."""
+    for metric in bench.metrics:
+        if metric.name.lower() in names or (not names and metric.wanted):
+            return metric
+    return None
+
+
+def _moved(metric: Metric) -> Markup:
+    subject, of = {
+        "chair_i": ("Hallucinated objects", " of mentions"),
+        "chair_s": ("Answers that hallucinate", " of answers"),
+    }.get(metric.name.lower(), (metric.name, ""))
+    before, after = metric.shown(metric.base), metric.shown(metric.aligned)
+    tone = metric.verdict.tone
+    if tone in ("good", "bad"):
+        verb = "rose" if metric.difference and metric.difference.value > 0 else "fell"
+        return Markup('{} {} from <b class="was">{}</b> to <b class="{}">{}</b>{}').format(subject, verb, before, tone, after, of)
+    doubt = "did not clearly change" if tone == "undecided" else "moved, with no interval to judge it by"
+    return Markup("{} {}: {}{} before, {} after").format(subject, doubt, before, of, after)
+
+
+def _coverage(metric: Metric | None, is_gain: bool) -> Markup | str:
+    if metric is None or metric.base is None or metric.aligned is None:
+        return ""
+    before, after, tone = metric.shown(metric.base), metric.shown(metric.aligned), metric.verdict.tone
+    if tone == "bad":
+        return Markup('{} coverage fell from {} to <b class="bad">{}</b>').format(", but" if is_gain else ", and", before, after)
+    if tone == "good":
+        return Markup("; coverage rose from {} to {}").format(before, after)
+    change = metric.difference.value if metric.difference else metric.aligned.value - metric.base.value
+    return "; coverage held" if abs(change) <= HELD_WITHIN else f"; coverage is undecided ({before} before, {after} after)"
+
+
+def footnotes(found: list[Benchmark]) -> Iterator[str]:
+    """Under the headline: how sure it is, and what happened to the numbers it does not name."""
+    lead, bench = _lead(found)
+    if lead is None or bench is None:
+        return
+    if lead.interval(lead.difference):
+        yield (
+            f"{lead.name} changed by {lead.change} {lead.points} (95 % interval {lead.interval(lead.difference, plus=True)}), "
+            f"compared picture by picture on {number(lead.n)} answers."
+        )
+    for metric in (_find(bench, "words", "length"), *(_find(other, "accuracy") for other in found if other is not bench)):
+        if metric and metric is not lead and metric.base and metric.aligned:
+            what = "Length of answers" if metric.name.lower() in ("words", "length") else f"{_owner(found, metric)} accuracy"
+            verdict = f", {metric.verdict.word}" if metric.verdict.word else ""
+            yield f"{what}: {metric.shown(metric.base)} before, {metric.shown(metric.aligned)} after{verdict}."
+
+
+def _owner(found: list[Benchmark], metric: Metric) -> str:
+    return next(bench.name for bench in found if metric in bench.metrics).upper()
+
+
+def examples(results: dict[str, Any], pictures: Pictures, count: int) -> list[Example]:
+    return [_example(entry, pictures) for entry in (results.get("examples") or [])[:count]]
+
+
+def _example(entry: dict[str, Any], pictures: Pictures) -> Example:
+    before, after = entry.get("hallucinated_base") or [], entry.get("hallucinated_aligned") or []
+    truth = entry.get("truth") or ""
+    return Example(
+        picture=pictures.show(entry.get("picture")),
+        question=str(entry.get("question") or ""),
+        base=marked(str(entry.get("base") or ""), before, "not in the picture"),
+        aligned=marked(str(entry.get("aligned") or ""), after, "not in the picture"),
+        num_base=len(before),
+        num_aligned=len(after),
+        truth=truth if isinstance(truth, str) else ", ".join(map(str, truth)),
+    )
+
+
+def opening(shown: list[Example]) -> Example | None:
+    """The example to open the page with: hallucinated before, not after, with its picture at hand."""
+    return next((example for example in shown if example.picture and example.num_base and not example.num_aligned), None)
