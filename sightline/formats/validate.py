@@ -23,9 +23,9 @@ IMAGE_TOKEN = re.compile(r"<\|?(?:image|image_pad|vision_start|vision_end|video|
 ROLE_MARK = re.compile(r"\s*(?:\[/?INST\]|<\|[a-z_]+\|>|#{2,}\s*\w+:|(?:USER|ASSISTANT|Human|Assistant)\s*:)")
 SENTENCE_OPENERS = frozenset("A An At By For From In It No On The There These This To Yes You".split())
 FUNCTION_WORDS = {
-    "English": "a an and are at be by can does for from has how in is it not of on or that the their this to was what when which with",
+    "English": "a an and are at be by can does for from has how in is it not of on or that the their this to was what which with",
     "German": "als auf aus bei das dem den der die ein eine einem einen im ist mit nicht sich sind und von wie wird zu zum zur",
-    "French": "au aux avec ce ces cette dans des du elle est et il la le les ne ou par pas pour qui sont sur un une",
+    "French": "au aux avec ce ces cette d dans des du elle est et il l la le les ne ou par pas pour qui sont sur un une",
     "Spanish": "al con de del el en es esta este la las lo los muestra no para por que se son su una un y",
     "Italian": "che con da dei del della di e gli il in la le lo nel nella non per si sono su un una",
     "Portuguese": "ao as com da das de do dos em uma um na não no o os para por que se são",
