@@ -188,6 +188,7 @@ class Answer(Row):
     group: str
     question: str
     text: str
+    finish: str
     num_tokens: int
 
 

@@ -1,0 +1,235 @@
+"""Benchmarks: what a model says of pictures whose truth is known, before and after training, with intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from sightline.engines import ENGINES, Engine
+from sightline.engines.roles import Decoding
+from sightline.engines.weights import MINIATURE
+from sightline.errors import DataError
+from sightline.eval.answering import Answering
+from sightline.eval.compare import Metric, Score
+from sightline.eval.results import NUM_EXAMPLES, Line, Outcome, Results, Sheet, examples, measure, outcome
+from sightline.execute import Executor, Tally, Task, tally_of
+from sightline.plugin import Plugin, Section, Table, suggest
+from sightline.rows import Answer, Item
+from sightline.store.address import digest, seed_from
+from sightline.store.shards import Shard, Store
+
+__all__ = ["BENCHMARKS", "Answering", "Benchmark", "Eval", "Line", "Outcome", "Question", "Results", "evaluate"]
+
+BENCHMARKS = Table(
+    "benchmarks",
+    {
+        "pope": "sightline.eval.pope:Pope",
+        "chair": "sightline.eval.chair:Chair",
+    },
+)
+
+Scorer = Callable[[Item, Answer], Score]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a benchmark asks about one picture. `group` names the picture; `target` is whatever its scorer needs."""
+
+    group: str
+    picture: Path
+    text: str
+    target: Any
+
+
+class Benchmark(Plugin):
+    """A benchmark's recipe section. A subclass says what is asked, what an answer is worth, and which numbers come of it."""
+
+    name: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
+    """Names its rows and results; its kind where none is given. Two benchmarks of one kind need two names."""
+    data: str
+    """Folder of the benchmark's files, or miniature/heldout for the scenes that are shipped."""
+    pictures: str | None = None
+    """Folder of its pictures; `pictures` in the data folder where none is given."""
+    decoding: Decoding = Decoding()
+    """How the model answers: greedy unless a temperature is given. The length limit is part of the score of a description."""
+    rule: str = "published"
+    """How answers are read."""
+
+    @property
+    def title(self) -> str:
+        return self.name or self.kind
+
+    def questions(self, place: Path) -> list[Question]:
+        """What is asked, in the order of the benchmark's files."""
+        raise NotImplementedError
+
+    def scorer(self, place: Path) -> Scorer:
+        """The function that says what an answer adds to the counts."""
+        raise NotImplementedError
+
+    def metrics(self) -> list[Metric]:
+        """The numbers, the most important first."""
+        raise NotImplementedError
+
+    def picture(self, place: Path, name: str) -> Path:
+        """File of a picture that the benchmark's files name."""
+        return (place / "pictures" if self.pictures is None else Path(self.pictures)) / name
+
+
+class Eval(Section):
+    """What is measured, on which model."""
+
+    benchmarks: list[BENCHMARKS.section()] = Field(min_length=1)  # type: ignore[valid-type]
+    """What to run."""
+    model: str | None = None
+    """Model folder, hub name or miniature/<name>; the one that the recipe trains where none is given."""
+    adapter: str | None = None
+    """Adapter to compare with the model as it is; the one that the recipe trains where none is given."""
+    batch_size: int = Field(32, ge=1)
+    """Questions that go through the model at once."""
+    draws: int = Field(2000, ge=100)
+    """Resamples behind each interval."""
+    seed: int = Field(0, ge=0)
+    """Of the resamples, of the pictures that a limit leaves, and of the examples."""
+    limit: int | None = Field(None, ge=1)
+    """Ask about this many pictures only: for a quick look. All benchmarks on the same pictures get the same ones."""
+    shard_size: int = Field(64, ge=1)
+    """About how many pictures' answers are stored at once."""
+
+    @model_validator(mode="after")
+    def _titles_differ(self) -> Self:
+        titles = [benchmark.title for benchmark in self.benchmarks]
+        twice = [title for title in titles if titles.count(title) > 1]
+        if twice:
+            context = {"name": twice[0], "fix": "give one of them a name"}
+            raise PydanticCustomError("same_name", "two benchmarks are named '{name}'", context)
+        return self
+
+    def models(self, trained: str | None = None, adapter: str | None = None) -> dict[str, Engine]:
+        """Who answers: `base`, and `aligned` where there is an adapter. The section's own model and adapter go first."""
+        model = self.model or trained
+        if model is None:
+            return {}
+        chosen = {"base": None, "aligned": self.adapter or adapter}
+        section = {"kind": "transformers", "model": model, "batch_size": self.batch_size}
+        return {who: ENGINES.read({**section, "adapter": put}) for who, put in chosen.items() if who == "base" or put}
+
+
+def evaluate(
+    section: Eval,
+    executor: Executor,
+    models: Mapping[str, Engine],
+    on_step: Callable[[Tally], None] | None = None,
+    folder: Path | None = None,
+) -> Results:
+    """Every model's numbers on every benchmark; of two models also the second's less the first's. Paths may start in `folder`."""
+    asked = {benchmark.title: _ask(section, benchmark, executor, on_step, folder) for benchmark in section.benchmarks}
+    # a model's benchmarks follow each other, so that it is loaded once
+    answered = {
+        who: {title: _answer(who, engine, found, executor, on_step) for title, found in asked.items()}
+        for who, engine in models.items()
+    }
+    outcomes, shown = [], []
+    for title, found in asked.items():
+        sheets = {who: _score(found, answered[who][title], executor.store) for who in models}
+        seed = seed_from(section.seed, title)
+        lines = measure(found.benchmark.metrics(), sheets, section.draws, seed)
+        outcomes.append(outcome(title, found.benchmark.kind, found.benchmark.rule, lines, found.items, sheets))
+        shown += examples(title, found.items, sheets, NUM_EXAMPLES, seed)
+    return Results(outcomes, shown, section.seed, section.draws)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A benchmark's items, stored."""
+
+    benchmark: Benchmark
+    place: Path
+    items: list[Item]
+    shards: list[Shard]
+
+
+def _ask(
+    section: Eval, benchmark: Benchmark, executor: Executor, on_step: Callable[[Tally], None] | None, folder: Path | None
+) -> _Asked:
+    place = find_data(benchmark.data, folder)
+    questions = limited(benchmark.questions(place), section.limit, section.seed)
+    if not questions:
+        raise DataError(str(place), f"{benchmark.title} asks nothing here", "give a data folder with questions")
+    items = list(_items(questions, executor.store))
+    name = f"items/{benchmark.title}"
+    shards = executor.store.source(name, benchmark.kind, items, [], section.shard_size)
+    if on_step:
+        on_step(tally_of(executor.store, name, shards))
+    return _Asked(benchmark, place, items, shards)
+
+
+def find_data(data: str, folder: Path | None = None) -> Path:
+    """A benchmark's data folder: one that is shipped, a path as written, or one that starts in `folder`."""
+    if data.startswith(MINIATURE) and not Path(data).exists():
+        shipped = Path(str(files("sightline"))) / "miniature" / "data"
+        place, known = shipped / data.removeprefix(MINIATURE), [f"{MINIATURE}{path.name}" for path in shipped.iterdir()]
+    else:
+        place = Path(data) if folder is None or Path(data).exists() else folder / data
+        known = [f"{MINIATURE}heldout"]
+    if not place.is_dir():
+        raise DataError(data, "no such data folder", suggest(data, known))
+    return place
+
+
+def limited(questions: Sequence[Question], limit: int | None, seed: int) -> list[Question]:
+    """The questions about `limit` pictures, chosen by their names, so that benchmarks of the same pictures keep the same."""
+    groups = sorted({question.group for question in questions}, key=lambda group: digest(seed, group))[:limit]
+    kept = set(groups)
+    return [question for question in questions if question.group in kept]
+
+
+def _items(questions: Sequence[Question], store: Store) -> Iterator[Item]:
+    stored: dict[Path, str] = {}
+    for question in questions:
+        if question.picture not in stored:
+            stored[question.picture] = store.put_picture(_content(question.picture))
+        picture = stored[question.picture]
+        yield Item(
+            id=digest(question.group, picture, question.text),
+            key=question.group,
+            group=question.group,
+            question=question.text,
+            pictures=[picture],
+            target=json.dumps(question.target),
+        )
+
+
+def _content(picture: Path) -> bytes:
+    try:
+        return picture.read_bytes()
+    except OSError as error:
+        fix = "set the benchmark's pictures to their folder"
+        raise DataError(
+            str(picture), f"the benchmark asks about this picture, and it cannot be read: {error.strerror}", fix
+        ) from error
+
+
+def _answer(who: str, engine: Engine, asked: _Asked, executor: Executor, on_step: Callable[[Tally], None] | None) -> list[Shard]:
+    name = f"evaluated/{who}"
+    executor.use.engines.sections[name] = engine
+    step = Answering(engine=name, decoding=asked.benchmark.decoding)
+    items = f"items/{asked.benchmark.title}"
+    tally = executor.run(Task(f"answers/{asked.benchmark.title}-{who}", step, (items,)), [asked.shards])
+    if on_step:
+        on_step(tally)
+    return tally.shards
+
+
+def _score(asked: _Asked, shards: Sequence[Shard], store: Store) -> Sheet:
+    answers = {answer.item_id: answer for shard in shards for answer in store.read(shard)}
+    score = asked.benchmark.scorer(asked.place)
+    ordered = [answers[item.id] for item in asked.items]
+    return Sheet(ordered, [score(item, answer) for item, answer in zip(asked.items, ordered, strict=True)])
