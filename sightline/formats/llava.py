@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from sightline.formats.pairs import PairFormat, imported_pair, need_key, text_of
 from sightline.formats.pictures import Album, Gallery, Refused
@@ -16,6 +16,7 @@ AT_AN_END = re.compile(rf"^(?:\s*{PLACEHOLDER}\s*)+|(?:\s*{PLACEHOLDER}\s*)+$")
 class Llava(PairFormat):
     """`id`, `image`, and `conversations` against `rejected_conversations`, each a human's turn and a model's."""
 
+    kind: Literal["llava"] = "llava"
     containers: ClassVar[tuple[str, ...]] = (".json", ".jsonl")
 
     def pair(self, record: dict[str, Any], key: str, album: Album) -> Pair:

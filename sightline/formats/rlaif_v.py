@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import PurePath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from sightline.errors import DataError
 from sightline.formats.pairs import PairFormat, imported_pair, need_key, text_of
@@ -17,6 +17,7 @@ TEXTS = ("question", "chosen", "rejected")
 class RlaifV(PairFormat):
     """`image` ({path | bytes}), `question`, `chosen`, `rejected`, `idx`; where there is a column `text`, it says the same."""
 
+    kind: Literal["rlaif_v"] = "rlaif_v"
     own_id: ClassVar[str] = "idx"
 
     def pair(self, record: dict[str, Any], key: str, album: Album) -> Pair:

@@ -1,0 +1,1 @@
+"""Adds an engine, an objective and a format to Sightline."""
