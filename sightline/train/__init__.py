@@ -1,0 +1,194 @@
+"""Pairs to an adapter or a model that prefers the chosen answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from sightline.engines import Engines
+from sightline.engines.weights import fingerprint
+from sightline.execute import Execution, Executor, Tally, Task
+from sightline.plugin import Section, suggest
+from sightline.store.address import digest
+from sightline.store.shards import Shard
+from sightline.train.base import Dtype
+from sightline.train.checkpoint import Checkpoint, Place
+from sightline.train.objectives import OBJECTIVES
+from sightline.train.reference import ReferenceLogprobs
+
+Mode = Literal["frozen", "lora", "full"]
+
+QUIET_ARGS = (
+    "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_pin_memory", "dataloader_prefetch_factor",
+    "project", "report_to", "run_name", "save_total_limit", "torch_empty_cache_steps", "trackio_space_id",
+)  # fmt: skip
+"""Arguments of Hugging Face's Trainer that may be passed on and change no result."""
+
+DECIDING_ARGS = (
+    "adam_beta1", "adam_beta2", "adam_epsilon", "deepspeed", "full_determinism", "fsdp", "fsdp_config",
+    "lr_scheduler_kwargs", "optim", "optim_args", "tf32", "torch_compile", "torch_compile_backend", "torch_compile_mode",
+)  # fmt: skip
+"""Those that may be passed on and count as part of the result's address."""
+
+
+class Lora(Section):
+    """Low-rank adapters on every linear layer of the parts that say `lora`."""
+
+    rank: int = Field(16, ge=1)
+    """Width of an adapter."""
+    alpha: int = Field(32, ge=1)
+    """An adapter's product is scaled by alpha over rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of inputs that an adapter misses at random while it trains."""
+
+
+class Train(Section):
+    """Align a vision-language model on pairs."""
+
+    model: str
+    """Model folder, hub name, or miniature/<name>: what training starts from and is compared with."""
+    revision: str | None = None
+    """Hub revision; a commit makes the run reproducible."""
+    pairs: str | None = None
+    """Folder that `sightline import` wrote; absent: the pairs that this recipe makes."""
+    objective: OBJECTIVES.section()  # type: ignore[valid-type]
+    """What training pushes towards."""
+    vision_tower: Mode = "frozen"
+    """frozen, lora (adapters on its linear layers) or full."""
+    projector: Mode = "frozen"
+    """The same, for the layers between the vision tower and the language model."""
+    language_model: Mode = "lora"
+    """The same, for the language model."""
+    lora: Lora = Lora()
+    """The adapters."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """Highest learning rate. Adapters take about 1e-5 to 5e-4, whole models about 5e-7."""
+    vision_learning_rate: float | None = Field(None, gt=0)
+    """The vision tower's own; absent: learning_rate."""
+    projector_learning_rate: float | None = Field(None, gt=0)
+    """The projector's own; absent: learning_rate."""
+    epochs: float = Field(3.0, gt=0)
+    """How often training sees each pair."""
+    batch_size: int = Field(16, ge=1)
+    """Pairs a step."""
+    accumulation: int = Field(1, ge=1)
+    """Parts that a step's pairs are split into where they do not fit into memory together."""
+    schedule: Literal["linear", "cosine", "constant"] = "cosine"
+    """How the learning rate falls after the warm-up."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of all steps in which the learning rate rises from 0."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Shrinks matrices a little each step."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Longer gradients are cut to this length."""
+    max_length: int | None = Field(None, ge=1)
+    """Longest prompt with one answer, in tokens, picture included; longer pairs are dropped, never cut. Absent: the context."""
+    dtype: Dtype = "auto"
+    """Precision of the weights. auto: float32 on a CPU and where a part trains whole, else bfloat16. Adapters are float32."""
+    gradient_checkpointing: bool = False
+    """Compute layers twice to save memory."""
+    seed: int | None = Field(None, ge=0)
+    """Order of the pairs and start of the adapters; absent: the recipe's seed."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of the arithmetic; absent: execution.threads. Sums may differ in their last bits between counts."""
+    checkpoint_every: int = Field(50, ge=1)
+    """Steps between states to go on from after an interruption."""
+    log_every: int = Field(1, ge=1)
+    """Steps between lines of the log."""
+    trainer_args: dict[str, Any] = {}
+    """Further arguments of Hugging Face's Trainer, such as optim or report_to."""
+
+    @field_validator("trainer_args")
+    @classmethod
+    def _known(cls, args: dict[str, Any]) -> dict[str, Any]:
+        for name in args:
+            if name not in (*QUIET_ARGS, *DECIDING_ARGS):
+                fix = suggest(name, [*QUIET_ARGS, *DECIDING_ARGS])
+                raise PydanticCustomError("unknown_arg", "'{name}' is not passed on to the Trainer", {"name": name, "fix": fix})
+        return args
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Train:
+        if set(self.parts.values()) == {"frozen"}:
+            raise _conflict("nothing trains", "set vision_tower, projector or language_model to lora or full")
+        if self.language_model == "full" and "lora" in self.parts.values():
+            raise _conflict(
+                "a whole language model and adapters elsewhere cannot train together", "use full or frozen for the other parts"
+            )
+        if "full" in self.parts.values() and self.dtype == "bfloat16":
+            raise _conflict("bfloat16 weights lose the small updates of a part that trains whole", "use dtype float32 or auto")
+        if self.batch_size % self.accumulation:
+            raise _conflict(
+                "batch_size must be a multiple of accumulation", "each part of a step holds batch_size / accumulation pairs"
+            )
+        return self
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """How each part of the model trains."""
+        return {"vision_tower": self.vision_tower, "projector": self.projector, "language_model": self.language_model}
+
+    def rate(self, part: str) -> float:
+        """A part's highest learning rate."""
+        own = {"vision_tower": self.vision_learning_rate, "projector": self.projector_learning_rate}.get(part)
+        return self.learning_rate if own is None else own
+
+    def reference(self) -> ReferenceLogprobs:
+        """The step that stores what training compares against."""
+        return ReferenceLogprobs(
+            model=self.model,
+            revision=self.revision,
+            weights=fingerprint(self.model, self.revision),
+            terms=[term.response for term in self.objective.terms],
+            max_length=self.max_length,
+            dtype="float32" if self.dtype == "auto" and "full" in self.parts.values() else self.dtype,
+        )
+
+    def address(self, weights: str, pairs: Sequence[Shard], reference: Sequence[Shard]) -> str:
+        """Stands for everything that decides what training comes to."""
+        told = self.model_dump(exclude={"pairs", "threads", "checkpoint_every", "log_every"})
+        told["trainer_args"] = {name: value for name, value in self.trainer_args.items() if name in DECIDING_ARGS}
+        shards = [[shard.address for shard in some] for some in (pairs, reference)]
+        return digest("train", VERSION, told, weights, shards)
+
+
+VERSION = 1  # raise it when the same section and pairs would now train to other weights
+
+
+def _conflict(problem: str, fix: str) -> PydanticCustomError:
+    return PydanticCustomError("conflict", problem, {"fix": fix})
+
+
+OnStep = Callable[[Tally], None]
+
+
+def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: OnStep | None = None) -> Checkpoint:
+    """Reference log-probabilities, then training; what is stored is returned at once, and what was cut short goes on.
+
+    `on_step` is told of the reference step's tally, which counts the pairs that cannot be trained on.
+    """
+    seed = executor.use.seed if section.seed is None else section.seed
+    threads = section.threads or executor.execution.threads
+    section = section.model_copy(update={"seed": seed, "threads": threads})
+    step = section.reference()
+    # in this process, so that training goes on with the same loaded model; a seed decides nothing here
+    here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=threads), executor.watch)
+    tally = here.run(Task("reference", step, ("pairs",)), [pairs])
+    if on_step is not None:
+        on_step(tally)
+    place = Place.of(executor.store, section.address(step.weights, pairs, tally.shards))
+    if place.finished:
+        place.clear()
+        return Checkpoint.read(place.folder)
+    executor.use.engines.free()
+    from sightline.train.trainer import fit
+
+    with place.locked():
+        fit(section, step.base, pairs, tally, executor, place)
+    return Checkpoint.read(place.folder)
+
+
+__all__ = ["Checkpoint", "Train", "train"]

@@ -1,0 +1,76 @@
+"""Pairs with their stored reference log-probabilities, as training takes them (a torch file)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sightline.errors import TrainingError
+from sightline.execute import Executor, Tally
+from sightline.rows import Pair
+from sightline.store.shards import Shard, Store
+from sightline.train import Train
+from sightline.train.base import Base
+from sightline.train.examples import Encoder, Tree
+from sightline.train.logprobs import pack
+from sightline.train.objectives import Term
+
+
+class Examples(Dataset[tuple[Tree, list[float]]]):
+    """Pairs that have a reference, as trees with their reference log-probabilities, in the order of their ids."""
+
+    def __init__(self, section: Train, base: Base, executor: Executor, pairs: Sequence[Shard], reference: Tally) -> None:
+        self.section = section
+        self.terms: tuple[Term, ...] = section.objective.terms
+        self.encoder: Encoder = base.encoder(section.max_length, executor.use.picture)
+        self.reference = _reference(executor.store, reference.shards)
+        rows: list[Pair] = [row for shard in pairs for row in executor.store.read(shard)]
+        # not in the order of the shards, which follows their size
+        self.pairs = sorted((row for row in rows if row.id in self.reference), key=lambda row: row.id)
+        if not self.pairs:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in reference.dropped.items())
+            raise TrainingError(
+                "train.pairs", f"no pair is left to train on ({reasons or 'there is none'})", "look at what was dropped"
+            )
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps in all."""
+        section = self.section
+        micro = section.batch_size // section.accumulation
+        return math.ceil(math.ceil(math.ceil(len(self) / micro) / section.accumulation) * section.epochs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tree, list[float]]:
+        pair = self.pairs[index]
+        tree = self.encoder.tree(pair, self.terms)
+        stored = self.reference[pair.id]
+        if not isinstance(tree, Tree) or any(
+            stored[term.name][1] != len(tree.completion(term.name).tokens) for term in self.terms
+        ):
+            raise TrainingError(
+                "train",
+                f"pair {pair.id} now has other tokens than its stored reference: the chat template or tokenizer changed",
+                "remove the store's folder rows/reference and run again",
+            )
+        return tree, [stored[term.name][0] for term in self.terms]
+
+    def collate(self, items: Sequence[tuple[Tree, list[float]]]) -> dict[str, Tensor]:
+        """A packed batch with its reference log-probabilities (B, K)."""
+        packed = pack([tree for tree, _ in items], self.terms, self.encoder.pictures, self.encoder.pad)
+        return {**packed, "reference": torch.tensor([stored for _, stored in items], dtype=torch.float64)}
+
+
+def _reference(store: Store, shards: Sequence[Shard]) -> dict[str, dict[str, tuple[float, int]]]:
+    """Log-probability and number of tokens by pair and term."""
+    stored: dict[str, dict[str, tuple[float, int]]] = {}
+    for shard in shards:
+        for row in store.read(shard):
+            stored.setdefault(row.pair_id, {})[row.term] = (row.logprob, row.num_tokens)
+    return stored

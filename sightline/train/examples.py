@@ -1,0 +1,191 @@
+"""Pairs as prefix trees of tokens: what both answers share stands once (a torch file)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sightline.errors import TrainingError
+from sightline.rows import Dropped, Pair
+from sightline.train.objectives import Term
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    OpenPicture = Callable[[str], PIL.Image.Image]
+
+CACHE_BYTES = 256 << 20
+"""Prepared pictures kept in memory: 190 of LLaVA-1.5's size, all of a miniature run's."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Tokens that follow the parent segment's. `term` names the log-probability that these tokens make up, if one does."""
+
+    tokens: tuple[int, ...]
+    parent: int | None = None
+    term: str | None = None
+    pictures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A pair's terms as one prefix tree: a parent stands before its children, and a token sees its own path only."""
+
+    pair_id: str
+    segments: tuple[Segment, ...]
+
+    def start(self, index: int) -> int:
+        """Position of a segment's first token: where its parent ends."""
+        parent = self.segments[index].parent
+        return 0 if parent is None else self.start(parent) + len(self.segments[parent].tokens)
+
+    def path(self, index: int) -> list[int]:
+        """The segment and all before it, nearest first."""
+        parent = self.segments[index].parent
+        return [index] if parent is None else [index, *self.path(parent)]
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(segment.tokens) for segment in self.segments)
+
+    def completion(self, term: str) -> Segment:
+        return next(segment for segment in self.segments if segment.term == term)
+
+
+class _Refused(Exception):
+    """A pair cannot be an example; carries reason and detail."""
+
+
+class Pictures:
+    """Pixel values of stored pictures, as the model's image processor makes them; the latest used stay in memory."""
+
+    def __init__(self, image_processor: Any, open_picture: OpenPicture) -> None:
+        self.image_processor = image_processor
+        self.open = open_picture
+        self._held: OrderedDict[str, torch.Tensor] = OrderedDict()
+        self._bytes = 0
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._held:
+            self.keep(name, self.image_processor(images=[self.open(name)], return_tensors="pt")["pixel_values"][0])
+        self._held.move_to_end(name)
+        return self._held[name]
+
+    def keep(self, name: str, pixels: torch.Tensor) -> None:
+        """Hold a picture's pixel values, and forget the longest unused ones past the bound."""
+        if name in self._held:
+            return
+        self._held[name] = pixels
+        self._bytes += pixels.nbytes
+        while self._bytes > CACHE_BYTES and len(self._held) > 1:
+            self._bytes -= self._held.popitem(last=False)[1].nbytes
+
+
+class Encoder:
+    """Turns pairs into trees by a model's processor and chat template; each pair once."""
+
+    def __init__(self, processor: Any, limit: int, open_picture: OpenPicture) -> None:
+        if getattr(processor, "chat_template", None) is None:
+            raise TrainingError(
+                "train.model", "its processor has no chat template", "add chat_template.jinja to the model's folder"
+            )
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.limit = limit
+        self.pictures = Pictures(processor.image_processor, open_picture)
+        self.reserved = {str(processor.image_token), *self.tokenizer.all_special_tokens}
+        self._trees: dict[tuple[str, tuple[Term, ...]], Tree | Dropped] = {}
+
+    @property
+    def pad(self) -> int:
+        """A token for the places after a row's end, which nothing reads."""
+        return int(self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id)
+
+    def tree(self, pair: Pair, terms: tuple[Term, ...]) -> Tree | Dropped:
+        """The pair's tree, or why it cannot be one. Nothing is ever cut."""
+        known = (pair.id, terms)
+        if known not in self._trees:
+            try:
+                self._trees[known] = self._tree(pair, terms)
+            except _Refused as refusal:
+                reason, detail = refusal.args
+                self._trees[known] = Dropped(key=pair.key, reason=reason, row_id=pair.id, detail=detail)
+        return self._trees[known]
+
+    def _tree(self, pair: Pair, terms: tuple[Term, ...]) -> Tree:
+        answers: dict[str, str] = {term.response: getattr(pair, term.response).strip() for term in terms}
+        self._check_texts(pair, answers)
+        prompt = self._rendered(pair)
+        plain = self._tokens(prompt)
+        full = {name: self._conversation(pair, answer, len(plain)) for name, answer in answers.items()}
+        shared = _common_prefix([plain, *full.values()])
+        prefix = self._expanded(pair, prompt, plain, shared)
+        branches = [Segment(tuple(full[term.response][shared:]), 0, term.name) for term in terms]
+        tree = Tree(pair.id, (Segment(prefix, pictures=tuple(pair.pictures)), *branches))
+        longest = len(prefix) + max(len(branch.tokens) for branch in branches)
+        if longest > self.limit:
+            raise _Refused("too long", f"{longest} tokens, the limit is {self.limit}")
+        return tree
+
+    def _check_texts(self, pair: Pair, answers: dict[str, str]) -> None:
+        for name, answer in answers.items():
+            if not answer:
+                raise _Refused(f"{name} answer is empty", repr(getattr(pair, name)))
+        if len(set(answers.values())) < len(answers):
+            raise _Refused("the answers are equal", next(iter(answers.values()))[:80])
+        for text in (pair.instruction, *answers.values()):
+            found = sorted(token for token in self.reserved if token in text)
+            if found:
+                raise _Refused("text holds a token that the model reserves", found[0])
+
+    def _rendered(self, pair: Pair, answer: str | None = None) -> str:
+        """The chat template's text: up to the answer's first word, or with the answer."""
+        parts = [*({"type": "image"} for _ in pair.pictures), {"type": "text", "text": pair.instruction}]
+        turns: list[dict[str, Any]] = [{"role": "user", "content": parts}]
+        if answer is not None:
+            turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+        return self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer is None)
+
+    def _tokens(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=self._adds_bos(text))["input_ids"]
+
+    def _adds_bos(self, text: str) -> bool:
+        """False where the template wrote the first token itself, so that it does not stand twice."""
+        return self.tokenizer.bos_token is None or not text.startswith(self.tokenizer.bos_token)
+
+    def _conversation(self, pair: Pair, answer: str, num_prompt: int) -> list[int]:
+        """Tokens of the whole conversation up to the token that ends the answer, as in generation."""
+        text, end = self._rendered(pair, answer), self.tokenizer.eos_token_id
+        tokens = self._tokens(text)
+        if end in tokens[num_prompt:]:
+            return tokens[: tokens.index(end, num_prompt) + 1]
+        return [*self._tokens(text.rstrip()), end]  # LLaVA-1.5's template writes a space after an answer, and no end
+
+    def _expanded(self, pair: Pair, prompt: str, plain: list[int], shared: int) -> tuple[int, ...]:
+        """The prompt's first `shared` tokens with each picture's placeholder as many times as the processor says."""
+        if not pair.pictures:
+            return tuple(plain[:shared])
+        try:
+            opened = [self.pictures.open(name) for name in pair.pictures]
+        except OSError as error:
+            raise _Refused("a picture cannot be read", str(error)) from error
+        made = self.processor(images=opened, text=[prompt], add_special_tokens=self._adds_bos(prompt), return_tensors="pt")
+        for name, pixels in zip(pair.pictures, made["pixel_values"], strict=True):
+            self.pictures.keep(name, pixels)
+        expanded, tail = made["input_ids"][0].tolist(), plain[shared:]
+        kept = len(expanded) - len(tail)
+        # a tokenizer may join the prompt's last letters with the answer's first; a picture it never touches
+        assert expanded[kept:] == tail, "the shared tokens end inside a picture"
+        return tuple(expanded[:kept])
+
+
+def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+    """How many first tokens all sequences share."""
+    shortest = min(map(len, sequences))
+    first = sequences[0]
+    return next((at for at in range(shortest) if any(tokens[at] != first[at] for tokens in sequences)), shortest)

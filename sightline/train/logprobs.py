@@ -1,0 +1,156 @@
+"""Log-probabilities of whole trees in one packed forward pass (a torch file).
+
+Axes: B trees, T packed tokens, S segments, K terms, N scored tokens, V words, P distinct pictures, M places of pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from sightline.train.examples import Pictures, Tree
+from sightline.train.objectives import Logprobs, Term
+
+LOGITS_AT_ONCE = 1 << 24
+"""Tokens times words whose logits may exist together (64 MB in float32); more are made in pieces, and again for gradients."""
+
+
+def pack(trees: Sequence[Tree], terms: Sequence[Term], pictures: Pictures, pad: int) -> dict[str, Tensor]:
+    """A batch of trees as tensors: rows padded to one length, places of scored tokens, each distinct picture once."""
+    rows = [_row(tree) for tree in trees]
+    width = max(len(row[0]) for row in rows)
+    tokens, segments, positions = (
+        torch.tensor([column + [filler] * (width - len(column)) for column in columns])
+        for columns, filler in zip(zip(*rows, strict=True), (pad, -1, 0), strict=True)
+    )
+    scored = torch.tensor([place for at, tree in enumerate(trees) for place in _scored(at, tree, terms)], dtype=torch.long)
+    batch = {"tokens": tokens, "segments": segments, "positions": positions, "ancestors": _ancestors(trees), "scored": scored}
+    counts = [[len(tree.completion(term.name).tokens) for term in terms] for tree in trees]
+    return {**batch, "num_tokens": torch.tensor(counts), **_pictures(trees, pictures)}
+
+
+def _row(tree: Tree) -> tuple[list[int], list[int], list[int]]:
+    """Tokens of all segments behind each other, their segments, their positions on their own paths."""
+    tokens: list[int] = []
+    segments: list[int] = []
+    positions: list[int] = []
+    for index, segment in enumerate(tree.segments):
+        start = tree.start(index)
+        tokens += segment.tokens
+        segments += [index] * len(segment.tokens)
+        positions += range(start, start + len(segment.tokens))
+    return tokens, segments, positions
+
+
+def _scored(at: int, tree: Tree, terms: Sequence[Term]) -> Iterator[tuple[int, int, int, int]]:
+    """(row, column that predicts, token, term) of each token that a term counts."""
+    columns = [0]
+    for segment in tree.segments:
+        columns.append(columns[-1] + len(segment.tokens))
+    names = [term.name for term in terms]
+    for index, segment in enumerate(tree.segments):
+        if segment.term is None:
+            continue
+        parent = segment.parent
+        # a branch's first token is predicted by its parent's last, wherever that stands in the row
+        predictors = [0 if parent is None else columns[parent + 1] - 1, *range(columns[index], columns[index + 1] - 1)]
+        for column, token in zip(predictors, segment.tokens, strict=True):
+            yield at, column, token, names.index(segment.term)
+
+
+def _ancestors(trees: Sequence[Tree]) -> Tensor:
+    """(B, S, S): whether a token of the first segment may see one of the second."""
+    size = max(len(tree.segments) for tree in trees)
+    seen = torch.zeros(len(trees), size, size, dtype=torch.bool)
+    for at, tree in enumerate(trees):
+        for index in range(len(tree.segments)):
+            seen[at, index, tree.path(index)] = True
+    return seen
+
+
+def _pictures(trees: Sequence[Tree], pictures: Pictures) -> dict[str, Tensor]:
+    places = [name for tree in trees for segment in tree.segments for name in segment.pictures]
+    if not places:
+        return {}
+    distinct = {name: index for index, name in enumerate(dict.fromkeys(places))}
+    pixels = torch.stack([pictures[name] for name in distinct])
+    return {"pixels": pixels, "pictures": torch.tensor([distinct[name] for name in places])}
+
+
+class TreeScorer(nn.Module):
+    """A LLaVA (bare or under PEFT) as a module from packed trees to summed log-probabilities (B, K).
+
+    Everything happens in `forward`, so that wrappers for many devices see each use of each parameter.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    @property
+    def base(self) -> Any:
+        """The Hugging Face model itself; adapters are inside its layers."""
+        network: Any = self.network
+        return network.get_base_model() if hasattr(network, "get_base_model") else network
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        base = self.base
+        made = base.model(
+            input_ids=batch["tokens"],
+            position_ids=batch["positions"],
+            # only a 4-D mask is taken as it is: a 2-D one, or none, reads restarting positions as other documents
+            attention_mask=tree_mask(batch["segments"], batch["positions"], batch["ancestors"])[:, None],
+            mm_encoder_outputs=self._encoded(batch),
+            use_cache=False,
+        )
+        row, column, token, term = batch["scored"].unbind(1)
+        scores_N = token_logprobs(base.lm_head, made.last_hidden_state[row, column], token)
+        num_terms = batch["num_tokens"].shape[1]
+        sums = scores_N.new_zeros(len(batch["tokens"]) * num_terms).index_add(0, row * num_terms + term, scores_N)
+        return sums.view(-1, num_terms)
+
+    def _encoded(self, batch: dict[str, Tensor]) -> dict[str, Any] | None:
+        """Features of each distinct picture, made once, laid out in the order of the places that show them."""
+        if "pixels" not in batch:
+            return None
+        base = self.base
+        encoded = base.model.get_image_features(pixel_values=batch["pixels"].to(base.dtype), return_dict=True)
+        encoded.pooler_output = [encoded.pooler_output[index] for index in batch["pictures"].tolist()]
+        return {"image": encoded}
+
+
+def as_logprobs(sums: Tensor, num_tokens: Tensor, terms: Sequence[Term]) -> Logprobs:
+    """(B, K) tensors by the terms' names."""
+    names = [term.name for term in terms]
+    return Logprobs(dict(zip(names, sums.unbind(1), strict=True)), dict(zip(names, num_tokens.unbind(1), strict=True)))
+
+
+def tree_mask(segments: Tensor, positions: Tensor, ancestors: Tensor) -> Tensor:
+    """(B, T, T): which tokens (second axis) see which (third): those before them on their own path."""
+    real = segments >= 0
+    at = segments.clamp(min=0)
+    rows = torch.arange(len(segments), device=segments.device)[:, None, None]
+    seen = ancestors[rows, at[:, :, None], at[:, None, :]] & (positions[:, None, :] <= positions[:, :, None])
+    seen &= real[:, :, None] & real[:, None, :]
+    # padding sees itself: a row of the mask without a True makes NaN
+    return seen | torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
+
+
+def token_logprobs(head: Callable[[Tensor], Tensor], hidden: Tensor, tokens: Tensor, at_once: int = LOGITS_AT_ONCE) -> Tensor:
+    """(N,): log-probability of each token under the head's words, of hidden states (N, H)."""
+    words = getattr(head, "out_features", None) or head.weight.shape[0]  # type: ignore[attr-defined]
+    size = max(1, at_once // words)
+    if len(tokens) <= size:
+        return _score(head, hidden, tokens)
+    pieces = zip(hidden.split(size), tokens.split(size), strict=True)
+    return torch.cat([checkpoint(_score, head, some, wanted, use_reentrant=False) for some, wanted in pieces])
+
+
+def _score(head: Callable[[Tensor], Tensor], hidden: Tensor, tokens: Tensor) -> Tensor:
+    logits = head(hidden)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(1)

@@ -1,0 +1,89 @@
+"""What training compares against: log-probabilities of the untrained model, stored before training starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import PrivateAttr
+
+from sightline.execute import Step, Use
+from sightline.rows import Dropped, Pair, Reference
+from sightline.store.address import digest
+from sightline.train.base import Base, Dtype
+from sightline.train.objectives import Term
+
+if TYPE_CHECKING:
+    from sightline.train.examples import Encoder, Tree
+
+TOKENS_AT_ONCE = 8192
+"""Packed tokens, padding included, that go through the model together."""
+
+
+class ReferenceLogprobs(Step):
+    """Reference log-probabilities of a pair's terms; pairs that cannot be trained on are dropped here, with their reason."""
+
+    version: ClassVar[int] = 1
+
+    kind: Literal["reference"] = "reference"
+    model: str
+    """The model before training."""
+    revision: str | None = None
+    """Its hub revision."""
+    weights: str
+    """Stands for the model's files, processor included."""
+    terms: list[Literal["chosen", "rejected"]]
+    """Log-probabilities that the objective needs."""
+    max_length: int | None = None
+    """Longest row in tokens."""
+    dtype: Dtype = "auto"
+    """Precision of the weights."""
+    _base: Base | None = PrivateAttr(None)
+
+    @property
+    def base(self) -> Base:
+        """The model, which training then goes on with."""
+        if self._base is None:
+            self._base = Base(self.model, self.revision, self.dtype)
+        return self._base
+
+    def make(self, use: Use, *inputs: list[Pair]) -> Iterator[Reference | Dropped]:
+        from sightline.train.examples import Tree
+
+        use.engines.free()
+        encoder = self.base.encoder(self.max_length, use.picture)
+        terms = tuple(Term(response) for response in self.terms)
+        keys = {pair.id: pair.key for pair in inputs[0]}
+        made = [encoder.tree(pair, terms) for pair in inputs[0]]
+        yield from (one for one in made if isinstance(one, Dropped))
+        for tree, sums in self._scored([one for one in made if isinstance(one, Tree)], encoder, terms):
+            for term, logprob in zip(terms, sums, strict=True):
+                length = len(tree.completion(term.name).tokens)
+                row_id = digest("reference", self.weights, tree.pair_id, term.name)
+                yield Reference(
+                    id=row_id, key=keys[tree.pair_id], pair_id=tree.pair_id, term=term.name, logprob=logprob, num_tokens=length
+                )
+
+    def _scored(self, trees: list[Tree], encoder: Encoder, terms: Sequence[Term]) -> Iterator[tuple[Tree, list[float]]]:
+        import torch
+
+        from sightline.train.logprobs import TreeScorer, pack
+
+        scorer = TreeScorer(self.base.network).eval()
+        for batch in _batches(sorted(trees, key=lambda tree: (tree.num_tokens, tree.pair_id))):
+            packed = pack(batch, terms, encoder.pictures, encoder.pad)
+            with torch.no_grad():
+                sums = scorer({name: tensor.to(self.base.network.device) for name, tensor in packed.items()})
+            yield from zip(batch, sums.double().tolist(), strict=True)
+
+
+def _batches(trees: Iterable[Tree]) -> Iterator[list[Tree]]:
+    """Trees of rising length in groups that fit together."""
+    batch: list[Tree] = []
+    for tree in trees:
+        if batch and tree.num_tokens * (len(batch) + 1) > TOKENS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(tree)
+    if batch:
+        yield batch

@@ -1,0 +1,143 @@
+"""What trains: which parts of the model, through adapters or whole, at which rates (a torch file)."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sightline.engines.local import quiet
+from sightline.errors import TrainingError
+
+if TYPE_CHECKING:
+    from sightline.train import Train
+
+PARTS = {
+    "vision_tower": ("model.vision_tower",),
+    "projector": ("model.multi_modal_projector",),
+    "language_model": ("model.language_model",),
+}
+HEAD = ("lm_head",)
+"""Words out of the language model: part of it where it trains whole; adapters leave it alone."""
+
+
+def tune(network: Any, section: Train) -> Any:
+    """The network with what the section trains ready to be trained, and everything else frozen."""
+    network.requires_grad_(False)
+    if section.gradient_checkpointing:
+        recompute(network)
+    adapted = [part for part, mode in section.parts.items() if mode == "lora"]
+    whole = [part for part, mode in section.parts.items() if mode == "full"]
+    if adapted:
+        return _with_adapter(network, section, adapted, whole)
+    for part in whole:
+        for prefix in _prefixes(part):
+            network.get_submodule(prefix).requires_grad_(True)
+    return network
+
+
+def recompute(network: Any) -> None:
+    """Have layers forget what they computed, and compute it again for gradients."""
+    if hasattr(network, "activation_checkpointing_enable"):  # the newer name of the same
+        network.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    else:
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def _prefixes(part: str) -> tuple[str, ...]:
+    return PARTS[part] + (HEAD if part == "language_model" else ())
+
+
+def _with_adapter(network: Any, section: Train, adapted: list[str], whole: list[str]) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=section.lora.rank,
+        lora_alpha=section.lora.alpha,
+        lora_dropout=section.lora.dropout,
+        # a pattern and no set of names: a set is written in another order by every process
+        target_modules="|".join(lora_pattern(network, part) for part in adapted),
+        modules_to_save=[prefix.rpartition(".")[2] for part in whole for prefix in PARTS[part]] or None,
+    )
+    torch.manual_seed(section.seed or 0)  # adapters start from random numbers
+    with quiet():
+        return get_peft_model(network, config)
+
+
+def lora_pattern(network: nn.Module, part: str) -> str:
+    """A regular expression for the names of a part's linear layers."""
+    (prefix,) = PARTS[part]
+    names = (name for name, module in network.named_modules() if isinstance(module, nn.Linear) and name.startswith(f"{prefix}."))
+    leaves = sorted({name.rpartition(".")[2] for name in names})
+    return rf"{re.escape(prefix)}\.(?:.*\.)?(?:{'|'.join(leaves)})"
+
+
+def part_of(name: str) -> str:
+    """Which part of the model a parameter belongs to, by its name (bare or under PEFT)."""
+    for part in PARTS:
+        if any(f"{prefix}." in name for prefix in _prefixes(part)):
+            return part
+    raise KeyError(name)
+
+
+def count_trained(network: nn.Module) -> dict[str, int]:
+    """Numbers that train, by part."""
+    counts = dict.fromkeys(PARTS, 0)
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            counts[part_of(name)] += parameter.numel()
+    return counts
+
+
+def parameter_groups(network: nn.Module, section: Train) -> list[dict[str, Any]]:
+    """Trained parameters by learning rate and weight decay; biases and norms (vectors) never decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            decay = section.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((section.rate(part_of(name)), decay), []).append(parameter)
+    return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
+
+
+def is_adapter(network: Any) -> bool:
+    return hasattr(network, "peft_config")
+
+
+def save(network: Any, folder: Path, base_name: str, revision: str | None) -> None:
+    """Write what was trained: a PEFT adapter, or the whole model where it trained without one."""
+    if not is_adapter(network):
+        network.save_pretrained(folder)
+        return
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(network, save_embedding_layers=False)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = copy.copy(network.peft_config["default"])
+    # as the recipe names it, not where it lies on this machine
+    config.base_model_name_or_path, config.revision, config.inference_mode = base_name, revision, True
+    config.save_pretrained(str(folder))
+
+
+def snapshot(network: nn.Module, file: Path) -> None:
+    """Write the trained tensors as they are, to go on from."""
+    trained = {name: value.detach().cpu().contiguous() for name, value in network.named_parameters() if value.requires_grad}
+    save_file(trained, file)
+
+
+def restore(network: nn.Module, file: Path) -> None:
+    """Put a snapshot's tensors back into a network tuned the same way."""
+    for name, tensor in load_file(file).items():
+        network.get_parameter(name).data.copy_(tensor)
+
+
+def check_finite(network: nn.Module) -> None:
+    """TrainingError where a trained number is none."""
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad and not torch.isfinite(parameter).all():
+            raise TrainingError("train", f"the weights '{name}' are no longer finite", "lower train.learning_rate")

@@ -1,0 +1,130 @@
+"""Packed trees against plain rows of prompt and answer, in float64."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.engines import Engines
+from sightline.engines.transformers import load_processor
+from sightline.execute import Use
+from sightline.rows import Pair
+from sightline.train.examples import Encoder, Segment, Tree
+from sightline.train.logprobs import TreeScorer, pack, token_logprobs
+from sightline.train.objectives import Term
+from sightline.train.tuning import recompute
+
+from .conftest import draw_pairs
+
+TERMS = (Term("chosen"), Term("rejected"))
+
+
+@pytest.fixture(scope="module")
+def network(tiny):
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(tiny, dtype=torch.float64)
+
+
+@pytest.fixture
+def encoder(tiny, store):
+    return Encoder(load_processor(str(tiny)), 256, Use(Engines({}), store, 0).picture)
+
+
+@pytest.fixture
+def pairs(store) -> list[Pair]:
+    """Answers of other lengths, one picture twice, one pair of two pictures, one of none."""
+    from dataclasses import replace
+
+    first, second, third, fourth = draw_pairs(store, 4)
+    again = replace(
+        second, pictures=first.pictures, rejected="The picture shows nothing at all in the park, and that is a long story."
+    )
+    both = replace(third, pictures=[*first.pictures, *third.pictures])
+    return [first, again, both, replace(fourth, pictures=[], instruction="Say something.", chosen="No.")]
+
+
+def plain(network: nn.Module, encoder: Encoder, pair: Pair, answer: str) -> Tensor:
+    """The sum over an answer's tokens, from an ordinary forward pass over prompt and answer."""
+    processor = encoder.processor
+    turns = [
+        {"role": "user", "content": [*({"type": "image"} for _ in pair.pictures), {"type": "text", "text": pair.instruction}]}
+    ]
+    prompt = processor.apply_chat_template(turns, add_generation_prompt=True)
+    turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
+    images = [encoder.pictures.open(name) for name in pair.pictures] or None
+    start = processor(text=[prompt], images=images, return_tensors="pt")["input_ids"].shape[1]
+    inputs = processor(text=[processor.apply_chat_template(turns)], images=images, return_tensors="pt")
+    if "pixel_values" in inputs:
+        inputs["pixel_values"] = inputs["pixel_values"].double()
+    scores = network(**inputs).logits[0, :-1].log_softmax(-1)
+    return scores.gather(1, inputs["input_ids"][0, 1:, None])[start - 1 :].sum()
+
+
+def packed(network: nn.Module, encoder: Encoder, pairs: list[Pair]) -> Tensor:
+    trees = [encoder.tree(pair, TERMS) for pair in pairs]
+    return TreeScorer(network)(pack(trees, TERMS, encoder.pictures, encoder.pad))
+
+
+def gradients(network: nn.Module, sums: Tensor) -> list[Tensor]:
+    weights = torch.linspace(-1, 1, sums.numel(), dtype=sums.dtype).view_as(sums)
+    return torch.autograd.grad((weights * sums).sum(), list(network.parameters()), allow_unused=True)
+
+
+def test_packed_trees_have_the_logprobs_and_gradients_of_plain_rows(network, encoder, pairs):
+    rows = torch.stack(
+        [
+            torch.stack([plain(network, encoder, pair, pair.chosen), plain(network, encoder, pair, pair.rejected)])
+            for pair in pairs
+        ]
+    )
+    trees = packed(network, encoder, pairs)
+    assert (trees - rows).abs().max() < 1e-9
+    assert rows.abs().min() > 1  # the comparison is of something
+    for ours, theirs in zip(gradients(network, trees), gradients(network, rows), strict=True):
+        assert (ours is None) == (theirs is None)
+        # relative to the largest: Llama's norms go through float32 whatever the weights are
+        assert ours is None or (ours - theirs).abs().max() < 1e-7 * max(1, theirs.abs().max())
+
+
+def test_each_distinct_picture_goes_through_the_tower_once(network, encoder, pairs):
+    seen = []
+    hook = network.model.vision_tower.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(args[0])), with_kwargs=True
+    )
+    packed(network, encoder, pairs)
+    hook.remove()
+    assert seen == [2]  # five places show two pictures (the fourth pair has none)
+
+
+def test_a_deeper_tree_sees_its_own_path_only(network, encoder):
+    """Two questions on one picture, two answers each: the shape that later objectives need."""
+    prompt, first, second, yes, no = (tuple(range(at, at + 5)) for at in (300, 310, 320, 330, 340))
+    segments = (Segment(prompt), Segment(first, 0), Segment(second, 0), Segment(no, 1, "rejected"), Segment(yes, 2, "chosen"))
+    sums = TreeScorer(network)(pack([Tree("deep", segments)], TERMS, encoder.pictures, 0))[0]
+    for value, path in zip(sums, ((*prompt, *second, *yes), (*prompt, *first, *no)), strict=True):
+        row = torch.tensor([path])
+        scores = network(input_ids=row).logits[0, :-1].log_softmax(-1).gather(1, row[0, 1:, None])[9:]
+        assert abs(value - scores.sum()) < 1e-9
+
+
+def test_gradient_checkpointing_changes_no_gradient(network, encoder, pairs):
+    before = gradients(network, packed(network, encoder, pairs))
+    recompute(network)
+    network.train()
+    after = gradients(network, packed(network, encoder, pairs))
+    network.eval()  # which computes once again
+    assert all(theirs is None or torch.allclose(ours, theirs, atol=1e-12) for ours, theirs in zip(after, before, strict=True))
+
+
+def test_the_heads_pieces_add_up_to_the_whole():
+    torch.manual_seed(0)
+    head, hidden, tokens = (
+        nn.Linear(8, 50).double(),
+        torch.randn(23, 8, dtype=torch.float64, requires_grad=True),
+        torch.arange(23),
+    )
+    whole = token_logprobs(head, hidden, tokens)
+    pieces = token_logprobs(head, hidden, tokens, at_once=7 * 50)
+    assert torch.equal(whole, head(hidden).log_softmax(-1)[torch.arange(23), tokens]) or torch.allclose(whole, pieces, atol=1e-14)
+    grads = [torch.autograd.grad(values.sum(), [hidden, head.weight]) for values in (whole, pieces)]
+    assert all(torch.allclose(one, two, atol=1e-12) for one, two in zip(*grads, strict=True))
