@@ -43,8 +43,12 @@ class Engine(Plugin):
         """Everything that decides this engine's results; part of the address of what it makes."""
         return {"section": self.model_dump(), "version": self.version, "weights": self.fingerprint()}
 
+    def vocabulary(self) -> frozenset[str] | None:
+        """All words that this engine's model can read; None where it can read any. Needs no torch."""
+        return None
+
     def unknown_words(self, texts: list[str]) -> dict[str, list[str]]:
-        """Words that this engine's model cannot read -> nothing where its vocabulary is open. See `weights.unknown_words`."""
+        """Text -> its words that this engine's model cannot read; nothing where its vocabulary is open. Needs no torch."""
         return {}
 
 

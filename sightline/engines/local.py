@@ -6,15 +6,18 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
 from sightline.engines import Engine
+from sightline.engines.weights import locate
 from sightline.errors import RecipeError, RunError
 
 A = TypeVar("A")
 B = TypeVar("B")
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 
 class LocalEngine(Engine):
@@ -25,6 +28,8 @@ class LocalEngine(Engine):
 
     device: str = "auto"
     """auto takes a GPU where there is one; else a torch device, such as cpu or cuda:1."""
+    dtype: Dtype = "auto"
+    """Precision of the arithmetic. auto: float32 on a CPU; on a GPU bfloat16, or float16 where it lacks that."""
     batch_size: int = Field(16, ge=1)
     """How many go through the model at once; halved by itself where a GPU's memory runs out."""
 
@@ -41,20 +46,33 @@ class LocalEngine(Engine):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-Dtype = Literal["auto", "float32", "float16", "bfloat16"]
-
-
 def torch_dtype(name: Dtype, device: Any) -> Any:
-    """The precision to load weights in. auto: as they are stored on a GPU, float32 on a CPU, where half precision is slow or missing."""
+    """The precision to load weights in. auto: half on a GPU (bfloat16 where it has it), float32 on a CPU, where half is slow."""
     import torch
 
-    if name == "auto":
-        return "auto" if device.type != "cpu" else torch.float32
-    return getattr(torch, name)
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type == "cpu":
+        return torch.float32
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+
+
+def model_folder(model: str, revision: str | None) -> Path:
+    """The folder of a model's files, fetched from the hub where it is a hub name."""
+    folder = Path(locate(model))
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(model, revision=revision))
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise OSError(f"neither a folder nor a model on the hub: {model}") from error
 
 
 def in_batches(items: Sequence[A], batch_size: int, work: Callable[[Sequence[A]], Sequence[B]], where: str) -> list[B]:
-    """`work` on batches of the items, in order. A batch that does not fit into the GPU's memory is tried again at half the size."""
+    """`work` on batches of the items, in order. Where the GPU's memory runs out, batches go on at half the size."""
     import torch
 
     done: list[B] = []
@@ -64,7 +82,9 @@ def in_batches(items: Sequence[A], batch_size: int, work: Callable[[Sequence[A]]
             continue
         except torch.OutOfMemoryError as error:
             if batch_size == 1:
-                raise RunError(where, "one picture at a time does not fit into the GPU's memory", "use a smaller dtype or model") from error
+                raise RunError(
+                    where, "one picture at a time does not fit into the GPU's memory", "use a smaller dtype or model"
+                ) from error
         # after the except block, which holds on to the failed batch's tensors
         batch_size = max(1, batch_size // 2)
         torch.cuda.empty_cache()

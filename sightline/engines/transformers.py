@@ -26,8 +26,6 @@ class Transformers(LocalEngine):
 
     adapter: str | None = None
     """Folder of a PEFT adapter to put on the model."""
-    dtype: Dtype = "auto"
-    """auto: as the weights are stored on a GPU, float32 on a CPU."""
 
     def load(self) -> Chat:
         need("torch")
@@ -55,7 +53,7 @@ def load_model(model: str, revision: str | None, dtype: Dtype, device: torch.dev
 
     with loading(model):
         loaded = AutoModelForImageTextToText.from_pretrained(locate(model), revision=revision, dtype=torch_dtype(dtype, device))
-    return loaded.to(device)
+    return loaded.to(device)  # type: ignore[arg-type]
 
 
 def with_adapter(model: Any, folder: str) -> Any:
@@ -73,7 +71,11 @@ def load_processor(model: str, revision: str | None = None) -> Any:
     with loading(model):
         processor = AutoProcessor.from_pretrained(locate(model), revision=revision, **backend)
     if getattr(processor, "chat_template", None) is None:
-        raise RecipeError(f"model {model}", "it has no chat template", "use a model that was tuned to chat, or add chat_template.jinja to its folder")
+        raise RecipeError(
+            f"model {model}",
+            "it has no chat template",
+            "use a model that was tuned to chat, or add chat_template.jinja to its folder",
+        )
     processor.tokenizer.padding_side = "left"
     return processor
 
@@ -96,10 +98,12 @@ class Chat:
         self.ends = {ends} if isinstance(ends, int) else set(ends or ()) or {processor.tokenizer.eos_token_id}
 
     def chat(self, requests: Sequence[ChatRequest], decoding: Decoding) -> list[ChatReply]:
-        """One reply a request, in order. Requests of like length share a batch; a request's seed alone decides what is sampled for it."""
+        """One reply a request, in order. Like lengths share a batch; what is sampled follows from a request's own seed alone."""
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].pictures), len(requests[i].text), i))
         with quiet():
-            replies = in_batches([requests[i] for i in order], self.batch_size, lambda batch: self._answer(batch, decoding), f"model {self.name}")
+            replies = in_batches(
+                [requests[i] for i in order], self.batch_size, lambda batch: self._answer(batch, decoding), f"model {self.name}"
+            )
         placed = dict(zip(order, replies, strict=True))
         return [placed[i] for i in range(len(requests))]
 

@@ -7,9 +7,9 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from sightline.errors import RecipeError
+from sightline.errors import DataError, RecipeError
 from sightline.plugin import suggest
-from sightline.store.address import digest_file, digest
+from sightline.store.address import digest, digest_file
 
 MINIATURE = "miniature/"
 
@@ -26,12 +26,27 @@ def locate(model: str) -> str:
     return str(folder)
 
 
+def locate_data(name: str, folder: Path) -> Path:
+    """A shipped data file or folder for miniature/<name>; else the path as written, or as seen from `folder`."""
+    given = next((path for path in (Path(name), folder / name) if path.exists()), None)
+    if given is not None:
+        return given
+    shipped = Path(str(files("sightline"))) / "miniature" / "data"
+    known = {f"{MINIATURE}{path.stem}": path for path in sorted(shipped.iterdir())} if shipped.is_dir() else {}
+    if name in known:
+        return known[name]
+    fix = suggest(name, list(known)) if name.startswith(MINIATURE) else f"give a path, from here or from {folder.resolve()}"
+    raise DataError(name, "there is no such file or folder", fix)
+
+
 def fingerprint(model: str, revision: str | None = None) -> str:
     """Digest of a local folder's files; for a hub model its revision, resolved to a commit where the cache knows it."""
     folder = Path(locate(model))
     if folder.is_dir():
         # sizes and times only decide whether to read again: the digest is of the contents
-        state = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*")) if path.is_file())
+        state = tuple(
+            (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*")) if path.is_file()
+        )
         return _folder_digest(str(folder), state)
     return f"{model}@{_commit(model, revision or 'main')}"
 
@@ -55,3 +70,21 @@ def closed_vocabulary(tokenizer_folder: Path) -> frozenset[str] | None:
         return None
     model = json.loads(path.read_text(encoding="utf-8"))["model"]
     return frozenset(model["vocab"]) if model.get("type") == "WordLevel" else None
+
+
+def unknown_words(tokenizer_folder: Path, texts: list[str]) -> dict[str, list[str]]:
+    """Text -> its words that a word-level tokenizer does not know; texts that it knows are left out. Needs no torch."""
+    if closed_vocabulary(tokenizer_folder) is None:
+        return {}
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    unknown = tokenizer.token_to_id(tokenizer.model.unk_token)
+    found = {}
+    for text in dict.fromkeys(texts):
+        encoded = tokenizer.encode(text)
+        spans = [span for token, span in zip(encoded.ids, encoded.offsets, strict=True) if token == unknown]
+        if spans:
+            found[text] = list(dict.fromkeys(text[start:end] for start, end in spans))
+    return found

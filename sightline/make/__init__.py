@@ -1,0 +1,135 @@
+"""From prompts to preference pairs: the recipe's make section, and the verb that carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sightline.engines import Engine
+from sightline.errors import DataError, RecipeError
+from sightline.execute import Executor, Tally, Task, tally_of
+from sightline.make.annotators import ANNOTATORS
+from sightline.make.images import Images
+from sightline.make.instructions import Instructions
+from sightline.make.pairs import PAIRS
+from sightline.make.prompts import PROMPTS, PromptSource, refuse_unknown_words
+from sightline.make.ranking import Ranking
+from sightline.make.responses import Responses
+from sightline.plugin import Section, suggest
+
+if TYPE_CHECKING:
+    from sightline.make.annotators import Annotator as AnyAnnotator
+    from sightline.make.pairs import PairPolicy as AnyPairs
+    from sightline.make.prompts import PromptSource as AnyPrompts
+else:
+    AnyPrompts, AnyAnnotator, AnyPairs = PROMPTS.section(), ANNOTATORS.section(), PAIRS.section()
+
+ORDER = ("prompts", "images", "ranking", "instructions", "responses", "annotations", "pairs")
+
+
+class Make(Section):
+    """Prompts to pairs. A run may stop after any step: leave out those after it."""
+
+    prompts: AnyPrompts | None = None
+    """What pictures shall show."""
+    images: Images | None = None
+    """Several pictures a prompt."""
+    ranking: Ranking | None = None
+    """The best picture of each prompt."""
+    instructions: Instructions | None = None
+    """What is asked about it."""
+    responses: Responses | None = None
+    """Answers of a pool of models."""
+    annotations: dict[str, AnyAnnotator] = {}
+    """Annotators, by names of your choice, which say what each answer is worth."""
+    pairs: AnyPairs | None = None
+    """Which answers become chosen and rejected."""
+
+    def tasks(self, folder: Path | None = None) -> list[Task]:
+        """The steps after the prompts, in order. Files that steps need are read from `folder`; without one they are not."""
+        self._check_order()
+        tasks = []
+        if self.images:
+            tasks.append(Task("images", self.images, ("prompts",)))
+        if self.ranking:
+            tasks.append(Task("ranking", self.ranking, ("images",)))
+        if self.instructions:
+            tasks.append(Task("instructions", self.instructions, ("ranking",)))
+        answers = self.responses.tasks() if self.responses else []
+        names = tuple(task.name for task in answers)
+        return [*tasks, *answers, *self._annotation_tasks(names, folder), *self._pair_tasks(names)]
+
+    def _check_order(self) -> None:
+        """RecipeError where a step lacks the one before it."""
+        present = [name for name in ORDER if getattr(self, name)]
+        for name, before in zip(present, [None, *present], strict=False):
+            needed = ORDER[ORDER.index(name) - 1] if name != "prompts" else None
+            if needed != before:
+                raise RecipeError(f"make.{name}", f"this step needs '{needed}', which the recipe lacks", f"add make.{needed}")
+
+    def _annotation_tasks(self, answers: tuple[str, ...], folder: Path | None) -> list[Task]:
+        tasks = []
+        for name, annotator in self.annotations.items():
+            asking = Task(f"judgements/{name}", annotator.asking(name, folder), answers)
+            tasks += [asking, Task(f"annotations/{name}", annotator.reading(name), (*answers, asking.name))]
+        return tasks
+
+    def _pair_tasks(self, answers: tuple[str, ...]) -> list[Task]:
+        if self.pairs is None:
+            return []
+        read = self.pairs.annotators()
+        for name in read:
+            if name not in self.annotations:
+                raise RecipeError("make.pairs", f"no annotator named '{name}'", suggest(name, list(self.annotations)))
+        return [Task("pairs", self.pairs, ("instructions", *answers, *(f"annotations/{name}" for name in read)))]
+
+
+def make(section: Make, executor: Executor, recipe_folder: Path, on_step: Callable[[Tally], None]) -> dict[str, Tally]:
+    """Carry the section out; what each step came to, by name. `on_step` hears of each step as it ends."""
+    tasks = section.tasks(recipe_folder)
+    tallies = {"prompts": _store_prompts(section, executor, recipe_folder)}
+    on_step(tallies["prompts"])
+    for task in tasks:
+        tally = executor.run(task, [tallies[name].shards for name in task.after])
+        tallies[task.name] = tally
+        on_step(tally)
+        _require_rows(tally)
+    return tallies
+
+
+def check(section: Make, engines: Mapping[str, Engine], recipe_folder: Path) -> str:
+    """What the prompts come to, in a line; a UserError where they, or files that steps read, are wrong. Needs no torch."""
+    section.tasks(recipe_folder)
+    source = _source(section)
+    prompts, dropped = source.read(recipe_folder)
+    if section.images and section.images.engine in engines:
+        refuse_unknown_words(prompts, engines[section.images.engine], source.place())
+    topics = len({prompt.topic for prompt in prompts})
+    twice = f", {len(dropped)} duplicates left out" if dropped else ""
+    return f"prompts {source.place()}: {len(prompts)} over {topics} topics{twice}"
+
+
+def _source(section: Make) -> PromptSource:
+    if section.prompts is None:
+        raise RecipeError("make", "nothing to start from", "add make.prompts, for example {kind: file, path: prompts.txt}")
+    return section.prompts
+
+
+def _store_prompts(section: Make, executor: Executor, folder: Path) -> Tally:
+    """Read, check and store the prompts, before anything is painted."""
+    source = _source(section)
+    prompts, dropped = source.read(folder)
+    if section.images:
+        painter = executor.use.engines.section(section.images.engine, "text_to_image", "make.images")
+        refuse_unknown_words(prompts, painter, source.place())
+    shards = executor.store.source("prompts", "prompts", prompts, dropped, executor.execution.shard_size)
+    return tally_of(executor.store, "prompts", shards)
+
+
+def _require_rows(tally: Tally) -> None:
+    if tally.rows == 0:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.dropped.items())) or "no rows came in"
+        raise DataError(
+            tally.name, f"nothing is left after this step ({reasons})", "loosen what drops the rows, or bring other prompts"
+        )

@@ -1,0 +1,158 @@
+"""Which answer is preferred to which: what all pair policies share, and their table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import Field
+
+from sightline.execute import Step, Use
+from sightline.plugin import Table
+from sightline.rows import Annotation, Dropped, Instruction, Pair, Response
+from sightline.store.address import digest
+
+PAIRS = Table("pairs", {"best_worst": "sightline.make.best_worst:BestWorst"})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """An answer that may enter a pair: what each annotator scored it, and the weighted sum."""
+
+    response: Response
+    scores: dict[str, float]
+    score: float
+
+    @property
+    def num_words(self) -> int:
+        return len(self.response.text.split())
+
+
+@dataclass
+class _Case:
+    """An instruction with its answers and what was thought of them."""
+
+    instruction: Instruction
+    responses: list[Response] = field(default_factory=list)
+    annotations: dict[str, dict[str, Annotation]] = field(default_factory=dict)  # response id -> annotator
+
+
+class PairPolicy(Step):
+    """Makes pairs out of the answers to an instruction. Refused answers, and instructions without a pair, leave with a reason."""
+
+    weights: dict[str, float] = Field(min_length=1)
+    """Annotators and what each counts. An answer's score is the weighted sum of their raw scores: they are not brought to one
+    scale, so weigh annotators of different ranges accordingly. An answer that one of them could not score takes no part."""
+    min_gap: float = Field(0.0, ge=0)
+    """Least difference of scores within a pair. A tie never makes a pair."""
+    min_words: int = Field(1, ge=1)
+    """Shorter answers take no part."""
+    allow_cut: bool = False
+    """Let answers take part that were cut at max_tokens."""
+    max_length_ratio: float | None = Field(None, ge=1)
+    """No pair whose longer answer has more than this many times the words of the shorter."""
+
+    def annotators(self) -> list[str]:
+        """Annotators whose scores this policy reads."""
+        return sorted(self.weights)
+
+    def pair(self, standing: list[Standing]) -> tuple[Standing, Standing] | str:
+        """The chosen and the rejected of two or more distinct answers in the pool's order; or why there is no pair."""
+        raise NotImplementedError
+
+    def make(self, use: Use, *inputs: list[Any]) -> Iterator[Pair | Dropped]:
+        for case in _cases([row for rows in inputs for row in rows]):
+            yield from self._settle(case)
+
+    def _settle(self, case: _Case) -> Iterator[Pair | Dropped]:
+        standing: list[Standing] = []
+        for response in case.responses:
+            refused = self._refusal(case, response, standing)
+            if refused is None:
+                standing.append(self._standing(response, case.annotations[response.id]))
+            else:
+                reason, detail = refused
+                yield Dropped(key=response.key, reason=f"answer {reason}", row_id=response.id, detail=detail)
+        found = self.pair(standing) if len(standing) > 1 else "fewer than two answers left"
+        if not isinstance(found, str):
+            found = self._too_unlike(*found) or found
+        if isinstance(found, str):
+            yield Dropped(key=case.instruction.key, reason=f"no pair: {found}", row_id=case.instruction.id)
+        else:
+            yield self._row(case.instruction, *found)
+
+    def _refusal(self, case: _Case, response: Response, earlier: list[Standing]) -> tuple[str, str] | None:
+        """Why an answer takes no part, and details; None where it does."""
+        same = next((other.response for other in earlier if _plain(other.response.text) == _plain(response.text)), None)
+        if not response.text.strip():
+            return "is empty", response.model
+        if response.finish == "length" and not self.allow_cut:
+            return "was cut at max_tokens", f"{response.model}: {response.num_tokens} tokens"
+        if len(response.text.split()) < self.min_words:
+            return "is too short", f"{response.model}: {len(response.text.split())} words"
+        if _plain(case.instruction.text) in _plain(response.text):
+            return "repeats the instruction", response.model
+        if same is not None:
+            return "equals another", f"{response.model}: as {same.model} {same.index} ({same.id})"
+        return self._unscored(case, response)
+
+    def _unscored(self, case: _Case, response: Response) -> tuple[str, str] | None:
+        for name in self.annotators():
+            annotation = case.annotations.get(response.id, {}).get(name)
+            if annotation is None or annotation.score is None:
+                why = annotation.reason if annotation else "not annotated"
+                return "has no score", f"{response.model}: {name}: {why}"
+        return None
+
+    def _standing(self, response: Response, annotations: dict[str, Annotation]) -> Standing:
+        scores = {name: annotations[name].score or 0.0 for name in self.annotators()}
+        return Standing(response, scores, weighted(self.weights, scores))
+
+    def _too_unlike(self, chosen: Standing, rejected: Standing) -> str | None:
+        longer, shorter = sorted((chosen.num_words, rejected.num_words), reverse=True)
+        return "lengths too unlike" if self.max_length_ratio is not None and longer > self.max_length_ratio * shorter else None
+
+    def _row(self, instruction: Instruction, chosen: Standing, rejected: Standing) -> Pair:
+        return Pair(
+            id=digest("pair", self.kind, chosen.response.id, rejected.response.id),
+            key=instruction.key,
+            instruction=instruction.text,
+            pictures=instruction.pictures,
+            chosen=chosen.response.text,
+            rejected=rejected.response.text,
+            chosen_score=chosen.score,
+            rejected_score=rejected.score,
+            chosen_id=chosen.response.id,
+            rejected_id=rejected.response.id,
+            chosen_model=chosen.response.model,
+            rejected_model=rejected.response.model,
+            instruction_id=instruction.id,
+            topic=instruction.topic,
+            rule=self.kind,
+        )
+
+
+def weighted(weights: dict[str, float], scores: dict[str, float]) -> float:
+    """The weighted sum, in the names' order."""
+    return float(sum(weights[name] * scores[name] for name in sorted(weights)))
+
+
+def _plain(text: str) -> str:
+    """The text's words and marks without regard to case and spacing."""
+    return " ".join(re.findall(r"\w+|[^\w\s]", text.casefold()))
+
+
+def _cases(rows: list[Any]) -> list[_Case]:
+    """Rows of all the steps before, by instruction; answers in the pool's order."""
+    cases = {row.id: _Case(row) for row in rows if isinstance(row, Instruction)}
+    case_of: dict[str, _Case] = {}
+    for row in rows:
+        if isinstance(row, Response):
+            case_of[row.id] = cases[row.instruction_id]
+            case_of[row.id].responses.append(row)
+    for row in rows:
+        if isinstance(row, Annotation):
+            case_of[row.response_id].annotations.setdefault(row.response_id, {})[row.annotator] = row
+    return list(cases.values())
