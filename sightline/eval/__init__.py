@@ -218,7 +218,8 @@ def _content(picture: Path) -> bytes:
 
 
 def _answer(who: str, engine: Engine, asked: _Asked, executor: Executor, on_step: Callable[[Tally], None] | None) -> list[Shard]:
-    name = f"evaluated/{who}"
+    # by its identity: a worker that holds another model under the same name would go on with that one
+    name = f"evaluated/{who}-{digest(engine.identity())[:8]}"
     executor.use.engines.sections[name] = engine
     step = Answering(engine=name, decoding=asked.benchmark.decoding)
     items = f"items/{asked.benchmark.title}"

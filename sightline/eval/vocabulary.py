@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -53,6 +54,7 @@ class Vocabulary:
         for entry in listed:
             self.names.update(dict.fromkeys(entry, " ".join(entry[0])))
         self.longest = max((len(phrase) for phrase in self.names), default=0)
+        self._listed = cache(self._look_up)  # texts repeat their words
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
@@ -72,7 +74,7 @@ class Vocabulary:
         """Every mention of an object, in order; longer phrases first, a plural counts as its singular."""
         found = list(self._spans(text))
         kept = []
-        for (start, end, name), (next_start, _, next_name) in zip(found, [*found[1:], (len(text), 0, None)], strict=True):
+        for (start, end, name), (next_start, _, next_name) in pairwise([*found, (len(text), len(text), None)]):
             words = text[start:end]
             qualifies = words.lower() in QUALIFIERS and next_name not in (None, name) and _adjacent(text, end, next_start)
             if name is not None and not qualifies:
@@ -102,7 +104,7 @@ class Vocabulary:
         listed = self._listed(phrase)
         return None if listed is None else self.names[listed]
 
-    def _listed(self, phrase: tuple[str, ...]) -> tuple[str, ...] | None:
+    def _look_up(self, phrase: tuple[str, ...]) -> tuple[str, ...] | None:
         if phrase in self.names:
             return phrase
         *before, last = phrase

@@ -133,19 +133,25 @@ def write(folder: Path = FOLDER, seed: int = SEED, number: int = NUM_SCENES) -> 
     (folder / "pictures").mkdir(parents=True)
     for index, scene in enumerate(drawn):
         picture(scene, index, seed).save(folder / "pictures" / picture_name(index), compress_level=9)
+    return write_texts(folder, drawn, seed)
+
+
+def write_texts(folder: Path, drawn: Sequence[Scene], seed: int = SEED) -> dict[str, Any]:
+    """All files but the pictures; returns what about.json says."""
     questions = {split: list(pope_questions(drawn, split, seed)) for split in SPLITS}
     for split, rows in questions.items():
         _write_lines(folder / f"pope_{split}.jsonl", map(_json, rows))
     _write_lines(folder / "instances.json", [_json(coco_instances(drawn))])
     _write_lines(folder / "captions.json", [_json(coco_captions(drawn))])
     _write_lines(folder / "synonyms.txt", [", ".join((kind, *others)) for kind, others in SYNONYMS.items()])
+    counts = frequencies(drawn)
     about = {
         "made_by": "python -m sightline.miniature.heldout",
         "seed": seed,
-        "pictures": number,
+        "pictures": len(drawn),
         "questions": {split: len(rows) for split, rows in questions.items()},
         "things": dict(sorted(Counter(str(len(scene.things)) for scene in drawn).items())),
-        "scenes_with": {kind: frequencies(drawn)[kind] for kind in by_count(frequencies(drawn))},
+        "scenes_with": {kind: counts[kind] for kind in by_count(counts)},
     }
     _write_lines(folder / "about.json", [json.dumps(about, indent=1)])
     return about

@@ -1,0 +1,127 @@
+"""CHAIR on written captions, counted by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sightline.errors import DataError
+from sightline.eval.chair import Chair
+from sightline.eval.compare import Comparison, Counts, Number, Score
+from sightline.miniature import heldout
+from sightline.rows import Answer, Item
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three pictures: a cat and a cup; a car (a boat, too, by its caption); a tree."""
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2, 3)]
+    kinds = ["cat", "cup", "car", "boat", "tree"]
+    seen = [(1, "cat"), (1, "cup"), (2, "car"), (3, "tree"), (3, "tree")]
+    instances = {
+        "images": images,
+        "categories": [{"id": number, "name": kind} for number, kind in enumerate(kinds)],
+        "annotations": [{"id": n, "image_id": image, "category_id": kinds.index(kind)} for n, (image, kind) in enumerate(seen)],
+    }
+    said = {1: "A cat near a cup", 2: "A car passes two ships", 3: "Trees"}
+    captions = {"annotations": [{"id": number, "image_id": number, "caption": text} for number, text in said.items()]}
+    (tmp_path / "instances_val2014.json").write_text(json.dumps(instances))
+    (tmp_path / "captions_val2014.json").write_text(json.dumps(captions))
+    (tmp_path / "synonyms.txt").write_text("cat, kitten\ncup, mug\ncar\nboat, ship\ntree\n")
+    return tmp_path
+
+
+def scored(place: Path, texts: list[str]) -> list[Score]:
+    chair = Chair(kind="chair", data=str(place))
+    score = chair.scorer(place)
+    found = []
+    for number, (question, text) in enumerate(zip(chair.questions(place), texts, strict=True)):
+        target = json.dumps(question.target)
+        item = Item(id=str(number), key=question.group, group=question.group, question=question.text, pictures=[], target=target)
+        answer = Answer(
+            id="", key=item.key, item_id=item.id, group=item.group, question=item.question, text=text, finish="stop", num_tokens=1
+        )
+        found.append(score(item, answer))
+    return found
+
+
+def measured(place: Path, texts: list[str]) -> dict[str, Number]:
+    comparison = Comparison({"base": Counts.of(scored(place, texts))}, draws=200, seed=0)
+    return {metric.name: comparison.number(metric, "base") for metric in Chair(kind="chair", data=str(place)).metrics()}
+
+
+def test_truth_is_the_union_of_instances_and_captions(data: Path) -> None:
+    questions = Chair(kind="chair", data=str(data)).questions(data)
+    assert [question.target["truth"] for question in questions] == [["cat", "cup"], ["boat", "car"], ["tree"]]
+
+
+def test_numbers_equal_hand_counts(data: Path) -> None:
+    texts = ["Two kittens, a mug, a mug and a boat.", "A car with a car behind a tree, a tree.", "A park."]
+    numbers = measured(data, texts)
+    # mentions 4 + 4 + 0, hallucinated 1 + 2 + 0; found 2 of 2, 1 of 2, 0 of 1
+    assert numbers["CHAIR_i"].value == pytest.approx(100 * 3 / 8)
+    assert numbers["CHAIR_s"].value == pytest.approx(100 * 2 / 3)
+    assert numbers["coverage"].value == pytest.approx(100 * 3 / 5)
+    assert numbers["mentions"].value == pytest.approx(8 / 3)
+    assert numbers["words"].value == pytest.approx((9 + 10 + 2) / 3)
+    assert numbers["length_ratio"].value == pytest.approx(100 * 21 / (5 + 5 + 1))
+    assert numbers["CHAIR_s"].interval == "wilson"
+    assert numbers["CHAIR_i"].interval == "bootstrap"
+
+
+def test_hallucinated_words_are_kept_as_written_once_each(data: Path) -> None:
+    first, second, _ = scored(data, ["Ships, ships and a kitten", "a Tree", ""])
+    assert first.hallucinated == ("Ships", "ships")
+    assert second.hallucinated == ("Tree",)
+    assert first.truth == ("cat", "cup")
+
+
+def test_a_model_that_says_nothing_has_no_chair_and_no_coverage(data: Path) -> None:
+    numbers = measured(data, ["", "", ""])
+    assert (numbers["CHAIR_i"].value, numbers["CHAIR_s"].value) == (None, None)
+    assert numbers["CHAIR_s"].reason == "no answer mentions an object"
+    assert numbers["coverage"].value == 0
+    assert numbers["words"].value == 0
+
+
+def test_several_captions_a_picture_are_no_measure_of_length(data: Path) -> None:
+    path = data / "captions_val2014.json"
+    captions = json.loads(path.read_text())
+    captions["annotations"].append({"id": 9, "image_id": 1, "caption": "A kitten"})
+    path.write_text(json.dumps(captions))
+    numbers = measured(data, ["a cat", "a car", "a tree"])
+    assert numbers["length_ratio"].n == 0
+    assert numbers["coverage"].n == 3
+
+
+def test_the_files_of_several_years_are_joined(data: Path) -> None:
+    more = {"images": [{"id": 4, "file_name": "4.jpg"}], "categories": [{"id": 7, "name": "cup"}]}
+    (data / "instances_train2014.json").write_text(
+        json.dumps({**more, "annotations": [{"id": 1, "image_id": 4, "category_id": 7}]})
+    )
+    assert [question.target["truth"] for question in Chair(kind="chair", data=str(data)).questions(data)][3] == ["cup"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("instances_val2014.json", "{", "no JSON"),
+        ("instances_val2014.json", "[]", "no annotations"),
+        ("captions_val2014.json", "{}", "no annotations"),
+        ("synonyms.txt", "cat, kitten\n", "lacks the category 'cup'"),
+    ],
+)
+def test_other_files_are_refused_with_what_they_lack(data: Path, name: str, content: str, problem: str) -> None:
+    (data / name).write_text(content)
+    with pytest.raises(DataError, match=problem):
+        Chair(kind="chair", data=str(data)).questions(data)
+
+
+def test_the_true_descriptions_of_the_heldout_scenes_are_without_fault() -> None:
+    captions = json.loads((heldout.FOLDER / "captions.json").read_text())["annotations"]
+    numbers = measured(heldout.FOLDER, [entry["caption"] for entry in captions])
+    assert (numbers["CHAIR_i"].value, numbers["coverage"].value, numbers["length_ratio"].value) == (0, 100, 100)
+    # what 600 clean captions can rule out: Wilson's upper end of 0 of 600
+    assert numbers["CHAIR_i"].high == pytest.approx(0.636, abs=0.001)
