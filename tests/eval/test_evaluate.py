@@ -85,7 +85,7 @@ def test_a_habit_shows_in_chair_and_its_breaking_is_significant(results: dict[st
     captions = json.loads((heldout.FOLDER / "captions.json").read_text())["annotations"]
     told = [entry["caption"] for entry in captions if f"{entry['image_id']:03d}.png" in chosen]
     without = [caption for caption in told if "cup" not in caption]
-    mentions = sum(sum(kind in caption for kind in world.KINDS) + 1 for caption in told)
+    mentions = sum(caption.count(" a ") + 1 for caption in told)  # "a red cat": one for each thing, and the habit's cup
     chair = lines(results, "chair")
     assert chair["CHAIR_i"]["base"]["value"] == pytest.approx(100 * len(without) / mentions, rel=1e-5)
     assert chair["CHAIR_s"]["base"]["value"] == pytest.approx(100 * len(without) / 40)
