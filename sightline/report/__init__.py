@@ -1,1 +1,5 @@
-"""One self-contained page about a run: `build.build(run)` writes it."""
+"""One self-contained page about a run."""
+
+from sightline.report.build import Report, build
+
+__all__ = ["Report", "build"]

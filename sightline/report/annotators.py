@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from sightline.report.evidence import Evidence, spread
-from sightline.report.pairs import Opinions, SideBySide
+from sightline.report.pairs import Label, Opinions, SideBySide
 from sightline.report.pictures import Pictures
 from sightline.rows import Annotation, Response
 
@@ -90,7 +90,7 @@ def comparison(evidence: Evidence, pictures: Pictures, num_disagreements: int) -
         first_tied=counts["first tied"],
         second_tied=counts["second tied"],
         both_tied=counts["both tied"],
-        random_refused_percent=_percent([_mean([row.id in refused for row in group.rows]) for group in asked]) if refused else None,
+        random_refused_percent=_refused_percent([group.rows for group in asked], refused),
         disagreements=[_shown(one, other, named, opinions, pictures) for one, other in apart],
     )
 
@@ -133,8 +133,7 @@ def _compare(one: Response, other: Response, scores: Scores, named: tuple[str, s
 def _favourites(name: str, looks: bool, asked: list[Answers], scores: dict[str, float], refused: set[str]) -> Favourites:
     best = [group.best(scores) for group in asked]
     by_model = Counter(rows[0].model for rows in best if len(rows) == 1)
-    percent = _percent([_mean([row.id in refused for row in rows]) for rows in best]) if refused else None
-    return Favourites(name, looks, dict(by_model), sum(len(rows) > 1 for rows in best), percent)
+    return Favourites(name, looks, dict(by_model), sum(len(rows) > 1 for rows in best), _refused_percent(best, refused))
 
 
 def _refused(annotations: list[Annotation]) -> set[str]:
@@ -143,7 +142,7 @@ def _refused(annotations: list[Annotation]) -> set[str]:
 
 
 def _apart(asked: list[Answers], scores: Scores, named: tuple[str, str], count: int) -> list[tuple[Response, Response]]:
-    """The first one's favourite and the second one's, where each thinks its own strictly better; the widest gaps of the second first."""
+    """Both favourites, where each annotator thinks its own strictly better; the widest gaps of the second annotator first."""
     found = []
     for group in asked:
         one, other = (group.best(scores[name])[0] for name in named)
@@ -155,14 +154,12 @@ def _apart(asked: list[Answers], scores: Scores, named: tuple[str, str], count: 
 
 
 def _shown(one: Response, other: Response, named: tuple[str, str], opinions: Opinions, pictures: Pictures) -> SideBySide:
-    left = opinions.side(f"{named[0]} prefers", "plain", one.model, one.text, one.id)
-    right = opinions.side(f"{named[1]} prefers", "plain", other.model, other.text, other.id)
+    left = opinions.side(Label(f"{named[0]} prefers", "plain", one.model), one.text, one.id)
+    right = opinions.side(Label(f"{named[1]} prefers", "plain", other.model), other.text, other.id)
     return SideBySide(f"{one.id}-{other.id}", [pictures.show(name) for name in one.pictures], one.instruction, "", left, right)
 
 
-def _mean(values: list[bool]) -> float:
-    return sum(values) / len(values)
-
-
-def _percent(values: list[float]) -> float:
-    return 100 * sum(values) / len(values)
+def _refused_percent(groups: list[list[Response]], refused: set[str]) -> float | None:
+    """Share of groups whose answer has a refused claim; answers that are equally good count for a part each."""
+    shares = [sum(row.id in refused for row in rows) / len(rows) for rows in groups]
+    return 100 * sum(shares) / len(shares) if refused else None

@@ -51,7 +51,8 @@ def build(run: Run, section: Report | None = None) -> Path:
 def render(run: Run, section: Report) -> str:
     """The page's text. The same run gives the same text."""
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    fingerprint = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()  # lets the browser run this script, no other
+    # with its fingerprint in the page's policy the browser runs this script, and none that a model's answer might hold
+    fingerprint = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return _template().render(**_parts(Evidence(run), section), style=style, script=script, script_hash=fingerprint)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sightline.report.evidence import FAMILIES, Evidence, family_of, member_of
 
@@ -32,7 +33,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of work that a step's rows took; `length` is its bar, in percent of the longest."""
+    """Seconds that a step's rows took; `length` is its bar, in percent of the longest."""
 
     step: str
     seconds: float
@@ -72,16 +73,23 @@ def _drops_of(evidence: Evidence, step: str) -> Iterator[Drop]:
 def timings(evidence: Evidence) -> list[Timing]:
     """Seconds of every step that took any, in the run's order, training at its place."""
     steps = evidence.manifest.get("steps", {})
-    spent = [(name, float(entry.get("seconds") or 0), int(entry.get("rows", 0)), _reused(entry)) for name, entry in steps.items()]
+    spent = [(name, _seconds(entry), int(entry.get("rows", 0)), _reused(entry)) for name, entry in steps.items()]
     if evidence.checkpoint.get("seconds"):
         spent.append(("training", float(evidence.checkpoint["seconds"]), 0, ""))
-    order = [*FAMILIES[:9], "training", *FAMILIES[9:]]
+    trained = FAMILIES.index("items")
+    order = [*FAMILIES[:trained], "training", *FAMILIES[trained:]]
     spent.sort(key=lambda entry: (order.index(family_of(entry[0])) if family_of(entry[0]) in order else len(order), entry[0]))
     longest = max((seconds for _, seconds, _, _ in spent), default=0.0)
-    return [Timing(name, seconds, rows, round(100 * seconds / longest, 1), note) for name, seconds, rows, note in spent if seconds > 0]
+    shown = [entry for entry in spent if entry[1] > 0]
+    return [Timing(name, seconds, rows, round(100 * seconds / longest, 1), note) for name, seconds, rows, note in shown]
 
 
-def _reused(entry: dict) -> str:
+def _seconds(entry: dict[str, Any]) -> float:
+    """By the clock where that was noted; else the sum over the shards, which workers share."""
+    return float(entry.get("wall_seconds") or entry.get("seconds") or 0)
+
+
+def _reused(entry: dict[str, Any]) -> str:
     reused, shards = int(entry.get("reused") or 0), len(entry.get("shards") or ())
     if not reused:
         return ""

@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 320, 190
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 14, 26
 MAX_POINTS = 300
 
-STRIP_WIDTH, STRIP_HEIGHT = 240, 36
+STRIP_WIDTH, STRIP_HEIGHT = 240, 50
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,18 @@ def curves(title: str, lines: Sequence[Line], level: float | None = None) -> Mar
     if level is not None:
         parts.append(f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down.at(level)}" y2="{down.at(level)}"/>')
     parts += [_path(line, across, down) for line in lines]
-    described = "; ".join(f"{line.name} from {number(line.points[0][1])} to {number(line.points[-1][1])}" for line in lines)
-    return Markup(
-        f'<svg class="curves" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)} over training: {escape(described)}">'
-        f"{''.join(parts)}</svg>"
-    )
+    ends = "; ".join(f"{line.name} from {number(line.points[0][1])} to {number(line.points[-1][1])}" for line in lines)
+    return _svg("curves", WIDTH, HEIGHT, f"{title} over training: {ends}", parts)
+
+
+def _svg(style: str, width: int, height: int, label: str, parts: Sequence[str]) -> Markup:
+    opening = f'<svg class="{style}" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+    return Markup("".join([opening, *parts, "</svg>"]))
 
 
 def _grid_line(y: float, label: str) -> str:
-    return f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/><text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{label}</text>'
+    line = f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
+    return f'{line}<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{label}</text>'
 
 
 def _step_label(across: Axis, step: float, anchor: str) -> str:
@@ -106,18 +109,32 @@ def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
     return [round(count * gap, 10) for count in range(first, last + 1)]
 
 
-def before_and_after(base: Span, aligned: Span, low: float, high: float) -> Markup:
+def before_and_after(base: Span, aligned: Span, bounds: tuple[float, float] | None = None) -> Markup:
     """Two values with their intervals on one scale: hollow above is the base model, filled below the aligned one."""
-    axis = Axis(low, high, 8, STRIP_WIDTH - 8)
-    ticks = [low + (high - low) * quarter / 4 for quarter in range(5)]
-    parts = [f'<line class="grid" x1="{axis.at(tick)}" x2="{axis.at(tick)}" y1="2" y2="{STRIP_HEIGHT - 2}"/>' for tick in ticks]
-    parts += [_whisker(base, axis, 11, "base"), _whisker(aligned, axis, STRIP_HEIGHT - 11, "aligned")]
-    label = f"base {number(base.value)}, aligned {number(aligned.value)}, on a scale from {number(low)} to {number(high)}"
-    return Markup(f'<svg class="strip" viewBox="0 0 {STRIP_WIDTH} {STRIP_HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>')
+    ticks = strip_ticks([base, aligned], bounds)
+    axis = Axis(ticks[0], ticks[-1], 14, STRIP_WIDTH - 14)
+    parts = [f'<line class="grid" x1="{axis.at(tick)}" x2="{axis.at(tick)}" y1="2" y2="34"/>' for tick in ticks]
+    for tick in (ticks[0], ticks[-1]):
+        parts.append(f'<text x="{axis.at(tick)}" y="{STRIP_HEIGHT - 3}" text-anchor="middle">{tick:g}</text>')
+    parts += [_whisker(base, axis, 11, "base"), _whisker(aligned, axis, 25, "aligned")]
+    label = f"base {number(base.value)}, aligned {number(aligned.value)}, on a scale from {ticks[0]:g} to {ticks[-1]:g}"
+    return _svg("strip", STRIP_WIDTH, STRIP_HEIGHT, label, parts)
+
+
+def strip_ticks(spans: Sequence[Span], bounds: tuple[float, float] | None) -> list[float]:
+    """Ends and middle of a scale that the intervals fill well. It starts at zero where that costs little room."""
+    ends = [end for span in spans for end in (span.value, span.low, span.high) if end is not None]
+    low, high = min(ends), max(ends)
+    if 0 <= low < 0.4 * high:
+        low = 0.0
+    ticks = nice_ticks(low, high)
+    if bounds:
+        ticks = [tick for tick in ticks if bounds[0] <= tick <= bounds[1]] or list(bounds)
+    return ticks if len(ticks) > 1 else [ticks[0] - 1, ticks[0] + 1]
 
 
 def _whisker(span: Span, axis: Axis, y: float, tone: str) -> str:
     ends = (span.value if span.low is None else span.low, span.value if span.high is None else span.high)
     start, end = (axis.at(min(max(value, axis.low), axis.high)) for value in ends)
     reach = f'<line x1="{start}" x2="{end}" y1="{y}" y2="{y}"/>'
-    return f'<g class="whisker {tone}">{reach}<circle cx="{axis.at(span.value)}" cy="{y}" r="4.5"/></g>'
+    return f'<g class="whisker {tone}">{reach}<circle cx="{axis.at(span.value)}" cy="{y}" r="4"/></g>'

@@ -10,13 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sightline.rows import Dropped
+from sightline.rows import ROW_TYPES, Dropped
 from sightline.store.runs import Run
 from sightline.store.shards import Shard, Store
 
-FAMILIES = (
-    "prompts", "images", "ranking", "instructions", "responses", "judgements", "annotations", "pairs", "reference", "items", "answers",
-)  # fmt: skip
+FAMILIES = tuple(ROW_TYPES)
 """Steps by the first part of their names, in the order in which a run takes them."""
 
 T = TypeVar("T")

@@ -97,14 +97,16 @@ def wins_by_guidance(ranked: list[RankedImage]) -> list[Wins]:
         for scale in set(scales):
             chances[scale].append(scales.count(scale) / len(row.candidates))
     return [
-        Wins(f"{scale:g}", wins[scale], len(chances[scale]), 100 * _mean(chances[scale]), _mean(scores[scale])) for scale in sorted(chances)
+        Wins(f"{scale:g}", wins[scale], len(chances[scale]), 100 * _mean(chances[scale]), _mean(scores[scale]))
+        for scale in sorted(chances)
     ]
 
 
 def wins_sentence(wins: list[Wins]) -> str:
     """Which scale won most, and how that compares with chance."""
     best = max(wins, key=lambda entry: entry.percent)
-    return f"Guidance {best.label} won most often: {best.wins:,} of {best.entered:,} prompts ({number(best.percent, 0)} %, by chance {number(best.expected, 0)} %)."
+    odds = f"{number(best.percent, 0)} %, by chance {number(best.expected, 0)} %"
+    return f"Guidance {best.label} won most often: {best.wins:,} of {best.entered:,} prompts ({odds})."
 
 
 def _mean(values: list[float]) -> float:

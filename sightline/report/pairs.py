@@ -35,12 +35,20 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class Side:
-    """An answer with its model, scores and claims."""
+class Label:
+    """What an answer is in a comparison. `score` stands in where no annotation of the answer is stored."""
 
     role: str
     tone: str
-    model: str
+    model: str | None
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Side:
+    """An answer with its scores and claims."""
+
+    label: Label
     text: Markup
     scores: list[Score]
     claims: list[Checked]
@@ -92,15 +100,15 @@ class Opinions:
         for annotation in sorted(annotations, key=lambda row: row.annotator):
             self.by_response[annotation.response_id].append(annotation)
 
-    def side(self, role: str, tone: str, model: str | None, text: str, response_id: str | None, fallback: float | None = None) -> Side:
-        """An answer as shown; `fallback` is its score where no annotation of it is stored."""
+    def side(self, label: Label, text: str, response_id: str | None) -> Side:
+        """An answer as shown, with all that is known of it."""
         held = self.by_response.get(response_id or "", [])
         scores = [Score(row.annotator, row.score, row.sees_picture, row.reason or "") for row in held]
-        if not scores and fallback is not None:
-            scores = [Score("score", fallback, True, "")]
+        if not scores and label.score is not None:
+            scores = [Score("score", label.score, True, "")]
         claims = [claim for row in held for claim in row.claims]
         refused = [claim.text for claim in claims if claim.holds is False]
-        return Side(role, tone, model or "", marked(text, refused, NOT_THERE), scores, [_checked(claim) for claim in claims])
+        return Side(label, marked(text, refused, NOT_THERE), scores, [_checked(claim) for claim in claims])
 
 
 def _checked(claim: Claim) -> Checked:
@@ -128,8 +136,8 @@ def pairs(evidence: Evidence, pictures: Pictures, num_pairs: int) -> Pairs | Non
 
 
 def _side_by_side(row: Pair, opinions: Opinions, pictures: Pictures) -> SideBySide:
-    left = opinions.side("Chosen", "good", row.chosen_model, row.chosen, row.chosen_id, row.chosen_score)
-    right = opinions.side("Rejected", "bad", row.rejected_model, row.rejected, row.rejected_id, row.rejected_score)
+    left = opinions.side(Label("Chosen", "good", row.chosen_model, row.chosen_score), row.chosen, row.chosen_id)
+    right = opinions.side(Label("Rejected", "bad", row.rejected_model, row.rejected_score), row.rejected, row.rejected_id)
     shown = [pictures.show(name) for name in row.pictures]
     return SideBySide(row.id, shown, row.instruction, row.topic or "", left, right, _against(left, right))
 

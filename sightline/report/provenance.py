@@ -45,7 +45,8 @@ def _models(evidence: Evidence) -> list[Model]:
     for family in ("images", "ranking", "responses", "judgements"):
         for step in evidence.steps_of(family):
             for origin in _origins(evidence.rows_of(step)):
-                model = found.setdefault((origin.engine, origin.model, origin.revision), Model(origin.engine, origin.model, origin.revision))
+                who = (origin.engine, origin.model, origin.revision)
+                model = found.setdefault(who, Model(*who))
                 _add(model.steps, step)
                 _add(model.settings, origin.settings)
     return list(found.values())
@@ -67,13 +68,20 @@ def _facts(evidence: Evidence) -> list[tuple[str, str]]:
     facts = [("recipe", str(recipe.get("name") or evidence.run.folder.name)), ("folder", evidence.run.folder.name)]
     if recipe.get("seed") is not None:
         facts.append(("seed", str(recipe["seed"])))
-    hidden = ("log", "seconds")
-    plain = {key: value for key, value in evidence.checkpoint.items() if isinstance(value, str | int | float) and key not in hidden}
-    return facts + [(f"checkpoint {key.replace('_', ' ')}", str(value)) for key, value in sorted(plain.items())]
+    told = [
+        (key, value) for key, value in evidence.checkpoint.items() if key not in ("log", "seconds") and value not in (None, {})
+    ]
+    return facts + [(f"checkpoint {key.replace('_', ' ')}", _plainly(value)) for key, value in told]
+
+
+def _plainly(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {_plainly(inner)}" for key, inner in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    import yaml
+    import yaml  # type: ignore[import-untyped, unused-ignore]
 
     try:
         parsed = yaml.safe_load(text)

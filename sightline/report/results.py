@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sightline.report.charts import Span, before_and_after, nice_ticks
+from sightline.report.charts import Span, before_and_after
 from sightline.report.pictures import Pictures, Shown
 from sightline.report.wording import amount, marked, number, p_value, signed
 
@@ -16,13 +16,21 @@ MEANINGS = {
     "chair_i": "hallucinated objects, of all objects mentioned",
     "chair_s": "answers with at least one hallucinated object",
     "coverage": "true objects that are mentioned",
-    "recall": "true objects that are mentioned",
+    "recall": "of the true answers “yes”, those that are found",
     "accuracy": "right answers to yes/no questions",
     "f1": "balance of precision and recall on “yes”",
     "precision": "of the “yes” answers, those that are right",
     "yes_rate": "how often the answer is yes",
+    "yes_ratio": "how often the answer is yes",
+    "mentions": "objects mentioned in an answer",
+    "length_ratio": "length of an answer, over that of a full true one",
     "words": "mean length of an answer",
     "length": "mean length of an answer",
+}
+ASIDES = {
+    "guesses": "Answers where the reading rule had to guess",
+    "cut": "Answers cut at the longest length allowed",
+    "empty": "Empty answers",
 }
 HELD_WITHIN = 2.0
 """An undecided change of at most this many points is called 'held'."""
@@ -50,6 +58,8 @@ class Metric:
     aligned: Span | None
     difference: Span | None
     p: float | None
+    resolvable: float | None
+    reason: str
     plot: Markup | None
 
     @property
@@ -60,6 +70,13 @@ class Metric:
     def points(self) -> str:
         """Unit of a difference."""
         return "points" if self.unit == "%" else self.unit
+
+    @property
+    def needed(self) -> str:
+        """How large a difference these items would have shown, where they decide nothing."""
+        if self.resolvable is None or self.verdict.word != "undecided":
+            return ""
+        return f"{number(self.resolvable, self.digits)} {self.points} would show"
 
     @property
     def p_text(self) -> str:
@@ -102,10 +119,11 @@ class Benchmark:
 
     name: str
     rule: str
+    kind: str
     n: int | None
     metrics: list[Metric]
-    guesses: str
-    scale: str
+    by_split: list[Metric]
+    asides: list[str]
 
 
 @dataclass(frozen=True)
@@ -115,7 +133,7 @@ class Example:
     picture: Shown | None
     question: str
     base: Markup
-    aligned: Markup
+    aligned: Markup | None
     num_base: int
     num_aligned: int
     truth: str
@@ -126,21 +144,22 @@ def benchmarks(results: dict[str, Any]) -> list[Benchmark]:
 
 
 def _benchmark(entry: dict[str, Any]) -> Benchmark:
-    metrics = [_metric(line, entry.get("n")) for line in entry.get("metrics") or []]
-    percent = any(metric.unit == "%" for metric in metrics)
+    lines = entry.get("metrics") or []
     return Benchmark(
         name=str(entry["benchmark"]),
+        kind=str(entry.get("kind") or entry["benchmark"]).lower(),
         rule=str(entry.get("rule") or ""),
         n=entry.get("n"),
-        metrics=metrics,
-        guesses=_guesses(entry.get("guesses")),
-        scale="0 to 100 %" if percent else "from 0",
+        metrics=[_metric(line, entry.get("n")) for line in lines if not line.get("split")],
+        by_split=[_metric(line, entry.get("n")) for line in lines if line.get("split")],
+        asides=[f"{what}: {_by_model(entry[key])}." for key, what in ASIDES.items() if _by_model(entry.get(key))],
     )
 
 
 def _metric(line: dict[str, Any], n: int | None) -> Metric:
     base, aligned, unit = _span(line.get("base")), _span(line.get("aligned")), str(line.get("unit") or "")
     change = line.get("difference") or {}
+    told = [line.get("base") or {}, line.get("aligned") or {}, change]
     name = str(line["metric"])
     return Metric(
         name=name,
@@ -152,6 +171,8 @@ def _metric(line: dict[str, Any], n: int | None) -> Metric:
         aligned=aligned,
         difference=_span(change),
         p=change.get("p"),
+        resolvable=change.get("resolvable"),
+        reason=next((str(entry["reason"]) for entry in told if entry.get("reason")), ""),
         plot=_plot(base, aligned, unit),
     )
 
@@ -165,17 +186,12 @@ def _span(entry: dict[str, Any] | None) -> Span | None:
 def _plot(base: Span | None, aligned: Span | None, unit: str) -> Markup | None:
     if base is None or aligned is None:
         return None
-    ends = [end for span in (base, aligned) for end in (span.value, span.low, span.high) if end is not None]
-    if unit == "%" and min(ends) >= 0 and max(ends) <= 100:
-        return before_and_after(base, aligned, 0, 100)
-    ticks = nice_ticks(min(0.0, *ends), max(0.0, *ends))
-    return before_and_after(base, aligned, ticks[0], ticks[-1])
+    return before_and_after(base, aligned, (0, 100) if unit == "%" else None)
 
 
-def _guesses(entry: Any) -> str:
-    if isinstance(entry, dict):
-        return ", ".join(f"{who} {_guesses(count) if isinstance(count, dict) else count}" for who, count in entry.items())
-    return "" if entry is None else str(entry)
+def _by_model(counts: dict[str, int] | None) -> str:
+    """'base 3, aligned 5'; '' where there is nothing to count."""
+    return ", ".join(f"{who} {number(count)}" for who, count in counts.items()) if counts and any(counts.values()) else ""
 
 
 # The headline: the one sentence that a person should take home, and it has to be as honest as the table
@@ -186,12 +202,12 @@ def headline(found: list[Benchmark]) -> Markup | None:
     lead, bench = _lead(found)
     if lead is None or bench is None:
         return None
-    coverage = _find(bench, "coverage", "recall") if lead.name.lower().startswith("chair") else None
+    coverage = _find(bench, "coverage") if lead.name.lower().startswith("chair") else None
     return Markup("{}{}.").format(_moved(lead), _coverage(coverage, lead.verdict.tone == "good"))
 
 
 def _lead(found: list[Benchmark]) -> tuple[Metric | None, Benchmark | None]:
-    ordered = sorted(found, key=lambda bench: (bench.name != "chair", bench.rule != "clean"))
+    ordered = sorted(found, key=lambda bench: (bench.kind != "chair", bench.rule != "clean"))
     for names in (("chair_i",), ("chair_s",), ("accuracy",), ()):
         for bench in ordered:
             metric = _find(bench, *names)
@@ -244,7 +260,7 @@ def footnotes(found: list[Benchmark]) -> Iterator[str]:
             f"{lead.name} changed by {lead.change} {lead.points} (95 % interval {lead.interval(lead.difference, plus=True)}), "
             f"compared picture by picture on {number(lead.n)} answers."
         )
-    for metric in (_find(bench, "words", "length"), *(_find(other, "accuracy") for other in found if other is not bench)):
+    for metric in (_find(bench, "words", "length"), *(_find(other, "accuracy") for other in found if other.kind != bench.kind)):
         if metric and metric is not lead and metric.base and metric.aligned:
             what = "Length of answers" if metric.name.lower() in ("words", "length") else f"{_owner(found, metric)} accuracy"
             verdict = f", {metric.verdict.word}" if metric.verdict.word else ""
@@ -266,7 +282,7 @@ def _example(entry: dict[str, Any], pictures: Pictures) -> Example:
         picture=pictures.show(entry.get("picture")),
         question=str(entry.get("question") or ""),
         base=marked(str(entry.get("base") or ""), before, "not in the picture"),
-        aligned=marked(str(entry.get("aligned") or ""), after, "not in the picture"),
+        aligned=marked(str(entry["aligned"]), after, "not in the picture") if entry.get("aligned") is not None else None,
         num_base=len(before),
         num_aligned=len(after),
         truth=truth if isinstance(truth, str) else ", ".join(map(str, truth)),
@@ -275,4 +291,5 @@ def _example(entry: dict[str, Any], pictures: Pictures) -> Example:
 
 def opening(shown: list[Example]) -> Example | None:
     """The example to open the page with: hallucinated before, not after, with its picture at hand."""
-    return next((example for example in shown if example.picture and example.num_base and not example.num_aligned), None)
+    fitting = (example for example in shown if example.picture and example.aligned)
+    return next((example for example in fitting if example.num_base and not example.num_aligned), None)

@@ -73,18 +73,19 @@ def _points(log: list[dict[str, float]], field: str) -> list[tuple[float, float]
 
 def reading(log: list[dict[str, float]]) -> str:
     """What the last rewards mean: a falling chosen reward alarms people who have not met it before."""
-    last = [(line["chosen_reward"], line["rejected_reward"]) for line in log if "chosen_reward" in line and "rejected_reward" in line]
+    last = [
+        (line["chosen_reward"], line["rejected_reward"]) for line in log if {"chosen_reward", "rejected_reward"} <= line.keys()
+    ]
     if not last:
         return ""
     tail = last[-max(1, len(last) // 10) :]
     chosen, rejected = (sum(values) / len(tail) for values in zip(*tail, strict=True))
     ended = f"Over the last steps the chosen reward was {number(chosen)} and the rejected one {number(rejected)}"
+    if rejected >= chosen:
+        return f"{ended}: the rejected answers did not fall behind, so this training has not learned the preference."
     if chosen >= 0:
-        return f"{ended}: chosen answers became likelier than at the start, rejected ones fell behind." if rejected < chosen else f"{ended}."
-    if rejected < chosen:
-        return (
-            f"{ended}. A falling chosen reward is usual with DPO: it widens the gap between the two answers, and probability leaves both "
-            "for words that neither uses. It is harmless while rejected falls faster and the benchmarks hold; if coverage or length drop "
-            "with it, train less or raise the NLL weight."
-        )
-    return f"{ended}: the rejected answers did not fall behind, so this training has not learned the preference."
+        return f"{ended}: chosen answers became likelier than at the start, and rejected ones fell behind."
+    return (
+        f"{ended}. A falling chosen reward is usual with DPO, which only widens the gap between the two; worry when coverage or "
+        "length fall with it, and then train less or raise the NLL weight."
+    )

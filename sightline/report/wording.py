@@ -16,7 +16,7 @@ def number(value: float | None, digits: int | None = None) -> str:
     if value is None:
         return "–"
     if digits is None:
-        digits = 0 if float(value).is_integer() and abs(value) >= 10 else 1 if abs(value) >= 10 else 2
+        digits = 0 if isinstance(value, int) else 1 if abs(value) >= 10 else 2
     text = f"{abs(value):,.{digits}f}"
     negative = value < 0 and any(figure in text for figure in "123456789")
     return MINUS + text if negative else text
@@ -42,6 +42,8 @@ def share(part: int | float, whole: int | float) -> str:
 
 def duration(seconds: float) -> str:
     """'0.4 s', '38 s', '4 min 12 s', '2 h 5 min'."""
+    if 0 < seconds < 0.05:
+        return f"<{NO_BREAK}0.1{NO_BREAK}s"
     if seconds < 10:
         return f"{seconds:.1f}{NO_BREAK}s"
     minutes, rest = divmod(round(seconds), 60)
