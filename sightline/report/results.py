@@ -13,8 +13,8 @@ from sightline.report.pictures import Pictures, Shown
 from sightline.report.wording import amount, marked, number, p_value, signed
 
 MEANINGS = {
-    "chair_i": "hallucinated objects, of all objects mentioned",
-    "chair_s": "answers with at least one hallucinated object",
+    "chair_i": "hallucinated, of all objects mentioned",
+    "chair_s": "answers with a hallucinated object",
     "coverage": "true objects that are mentioned",
     "recall": "of the true answers “yes”, those that are found",
     "accuracy": "right answers to yes/no questions",

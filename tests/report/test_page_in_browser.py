@@ -131,7 +131,8 @@ CONTRAST = """(() => {
   };
   const poor = [];
   for (const one of document.querySelectorAll('body *')) {
-    if (one.closest('svg, select') || ![...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())) continue;
+    const says = [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!says || one.closest('svg, select')) continue;
     const style = getComputedStyle(one);
     const [a, b] = [light(parts(style.color)), light(ground(one))].sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
