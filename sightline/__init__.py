@@ -24,7 +24,7 @@ _FUNCTIONS = {
     "export_rows": "sightline.formats:export_rows",
     "Recipe": "sightline.recipe:Recipe",
 }
-__all__ = ["__version__", *sorted(_FUNCTIONS)]
+__all__ = ["Recipe", "__version__", "check", "eval", "export_rows", "import_rows", "make", "rows", "run", "train"]
 
 
 def _function(name: str) -> Any:
@@ -33,7 +33,7 @@ def _function(name: str) -> Any:
 
 
 class _Verb(ModuleType):
-    """A module that is called like the verb it is named after, so that `sightline.make(recipe)` and `sightline.make.pairs` both work."""
+    """A module that is called like the verb it is named after: `sightline.make(recipe)` works beside `sightline.make.pairs`."""
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return _function(self.__name__.rpartition(".")[2])(*args, **options)

@@ -41,7 +41,7 @@ class Findings:
 def check(target: Recipe | str | Path, overrides: Sequence[str] = ()) -> Findings:
     """Check a recipe (keys, bounds, engines and roles, models' folders, prompts, pairs) or a folder of imported rows.
 
-    A fault that stops a run is raised as a UserError; faults of single rows, which a run would drop with their reason, are listed.
+    A fault that stops a run is raised as a UserError; faults of single rows, which a run would drop with a reason, are listed.
     """
     if not isinstance(target, Recipe) and (Path(target) / "about.json").is_file():
         return _check_rows(Path(target), Findings())

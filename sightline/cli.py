@@ -11,7 +11,16 @@ import click
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from sightline import __version__
 from sightline.errors import UserError
@@ -28,7 +37,9 @@ app = typer.Typer(
 )
 
 RecipeFile = Annotated[str, typer.Argument(help="A recipe's YAML file, or the name of a shipped one.", metavar="RECIPE")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set train.objective.beta=0.2", metavar="KEY=VALUE")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key: --set train.objective.beta=0.2", metavar="KEY=VALUE")
+]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; runs beside each other share their store.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")]
 
@@ -173,7 +184,9 @@ def export(
 @app.command(epilog=_example("sightline show runs/quickstart pairs"))
 def show(
     run: RunFolder,
-    what: Annotated[str | None, typer.Argument(help="A step's name, or a row's id (its first digits do).", metavar="[STEP|ID]")] = None,
+    what: Annotated[
+        str | None, typer.Argument(help="A step's name, or a row's id (its first digits do).", metavar="[STEP|ID]")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows shown of a step.")] = 10,
 ) -> None:
     """Print a run's steps and results, a step's rows, or where a row comes from."""
@@ -199,7 +212,9 @@ def doctor() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def version(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def version(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False
+) -> None:
     if version:
         console.print(f"sightline {__version__}")
         raise typer.Exit
@@ -221,7 +236,9 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _print_error(str(error.filename or "disk"), "no space left", "free some and run the same command again: what is stored stays")
+        _print_error(
+            str(error.filename or "disk"), "no space left", "free some and run the same command again: what is stored stays"
+        )
         code = 1
     sys.exit(code or 0)
 

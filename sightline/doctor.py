@@ -35,7 +35,9 @@ def examine() -> list[Finding]:
 
 
 def _python() -> Iterator[Finding]:
-    yield Finding(sys.version_info >= (3, 11), f"sightline {__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
+    yield Finding(
+        sys.version_info >= (3, 11), f"sightline {__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} cores"
+    )
 
 
 def _packages() -> Iterator[Finding]:
@@ -64,7 +66,9 @@ def _torchvision() -> Finding:
     try:
         importlib.import_module("torchvision")
     except Exception as error:  # a mismatched build fails in many ways, and each breaks every image processor
-        return Finding(False, f"torchvision does not fit this torch: {error}", "pip uninstall torchvision (images work without it)")
+        return Finding(
+            False, f"torchvision does not fit this torch: {error}", "pip uninstall torchvision (images work without it)"
+        )
     return Finding(True, f"torchvision {importlib.metadata.version('torchvision')}")
 
 
@@ -73,7 +77,9 @@ def _miniatures() -> Iterator[Finding]:
         try:
             locate(f"miniature/{name}")
         except UserError as error:
-            yield Finding(False, f"{error.where}: {error.problem}", "install the package anew, or python -m sightline.miniature.build")
+            yield Finding(
+                False, f"{error.where}: {error.problem}", "install the package anew, or python -m sightline.miniature.build"
+            )
             return
     yield Finding(True, f"miniature models: {', '.join(MINIATURES)} and the pool")
 

@@ -32,7 +32,7 @@ class Execution(Section):
     workers: int = Field(1, ge=1)
     """Processes that make shards; 1 works in this process. Each loads its own engine."""
     threads: int | None = Field(None, ge=1)
-    """Threads of each worker's arithmetic; none given leaves the choice to torch. Sums may differ in their last bits between counts."""
+    """Threads of each worker's arithmetic; absent: as torch chooses. Sums may differ in their last bits between counts."""
     shard_size: int = Field(16, ge=1)
     """About how many keys (prompts, imported records) a shard holds; at most one shard is lost when a run is killed."""
 
@@ -157,7 +157,9 @@ class Executor:
                 make_shard(self.use, task, shard, sources)
                 yield
             return
-        waiting: set[Future[None]] = {self.pool.submit(_work, task, shard, sources, self.sections(task)) for shard, sources in missing}
+        waiting: set[Future[None]] = {
+            self.pool.submit(_work, task, shard, sources, self.sections(task)) for shard, sources in missing
+        }
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
@@ -180,7 +182,13 @@ def step_identity(task: Task, use: Use) -> dict[str, Any]:
     """Everything but its rows that decides what a step makes."""
     roles = task.step.engine_roles()
     engines = {name: use.engines.section(name, role, task.name).identity() for name, role in roles.items()}
-    return {"step": task.name, "section": task.step.model_dump(), "version": task.step.version, "engines": engines, "seed": use.seed}
+    return {
+        "step": task.name,
+        "section": task.step.model_dump(),
+        "version": task.step.version,
+        "engines": engines,
+        "seed": use.seed,
+    }
 
 
 def make_shard(use: Use, task: Task, shard: Shard, sources: Sequence[Shard]) -> None:
@@ -210,7 +218,11 @@ def describe(tally: Tally) -> str:
     dropped = sum(tally.dropped.values())
     parts = [f"{tally.rows} rows", f"{dropped} dropped" if dropped else "", f"{tally.seconds:.1f} s"]
     if tally.reused:
-        parts.append("all stored before" if tally.reused == len(tally.shards) else f"{tally.reused} of {len(tally.shards)} shards stored before")
+        parts.append(
+            "all stored before"
+            if tally.reused == len(tally.shards)
+            else f"{tally.reused} of {len(tally.shards)} shards stored before"
+        )
     return ", ".join(part for part in parts if part)
 
 

@@ -49,7 +49,7 @@ def suggest(word: str, known: list[str]) -> str:
 
 
 class Table:
-    """Plug-ins of one family: name -> "module:Class", ours and those of other packages' entry points (group `sightline.<family>`)."""
+    """Plug-ins of one family: name -> "module:Class", ours and other packages' entry points (group `sightline.<family>`)."""
 
     def __init__(self, family: str, ours: dict[str, str]) -> None:
         self.family = family

@@ -6,11 +6,10 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
-from typing_extensions import Annotated
 
 from sightline.engines import ENGINES, Engine, Engines
 from sightline.errors import RecipeError

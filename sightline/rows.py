@@ -1,7 +1,7 @@
 """The rows that steps hand to each other, and their Arrow schemas.
 
-Rows of one `key` (a prompt, an imported record) travel together through all steps: a shard holds whole keys. Every row has an `id` that
-is derived from what made it, and names the rows it came from; pictures are named by the digest of their bytes.
+Rows of one `key` (a prompt, an imported record) travel together through all steps: a shard holds whole keys. Every row has an
+`id` that is derived from what made it, and names the rows it came from; pictures are named by the digest of their bytes.
 """
 
 from __future__ import annotations

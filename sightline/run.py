@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 
 
-def run(recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None) -> Run:
+def run(
+    recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None
+) -> Run:
     """Make, train, evaluate and report; returns the run's folder, open."""
     with opened(recipe, out, overrides, watch) as work:
         if work.recipe.train:
@@ -47,21 +49,27 @@ def run(recipe: Recipe | str | Path, out: str | Path | None = None, overrides: S
         return _finish(work)
 
 
-def make(recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None) -> Run:
+def make(
+    recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None
+) -> Run:
     """Make the recipe's rows, up to its pairs."""
     with opened(recipe, out, overrides, watch) as work:
         _make(work)
         return _finish(work)
 
 
-def train(recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None) -> Run:
+def train(
+    recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None
+) -> Run:
     """Train on the recipe's pairs, after making those that are missing."""
     with opened(recipe, out, overrides, watch) as work:
         _train(work)
         return _finish(work)
 
 
-def evaluate(recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None) -> Run:
+def evaluate(
+    recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None
+) -> Run:
     """Run the recipe's benchmarks on the model before and after, after training it where that is missing."""
     with opened(recipe, out, overrides, watch) as work:
         if work.recipe.train and not (work.recipe.eval and work.recipe.eval.adapter):
@@ -111,14 +119,19 @@ def opened(recipe: Recipe | str | Path, out: str | Path | None, overrides: Seque
 
 def _folder_name(recipe: Recipe, overrides: Sequence[str]) -> str:
     """The recipe's name, and what was overridden, so that variants lie beside each other."""
-    changes = [re.sub(r"[^A-Za-z0-9.]+", "-", override.split(".")[-1] if "=" in override.split(".")[-1] else override) for override in overrides]
+    changes = [
+        re.sub(r"[^A-Za-z0-9.]+", "-", override.split(".")[-1] if "=" in override.split(".")[-1] else override)
+        for override in overrides
+    ]
     return "-".join([recipe.name, *changes]).strip("-")[:120]
 
 
 def _make(work: Work) -> list[Shard]:
     """The shards of the recipe's pairs."""
     if work.recipe.make is None:
-        raise RecipeError("make", "this recipe makes nothing", "add a make section, or give train.pairs a folder of imported pairs")
+        raise RecipeError(
+            "make", "this recipe makes nothing", "add a make section, or give train.pairs a folder of imported pairs"
+        )
     tallies = making.make(work.recipe.make, work.executor, work.folder, _timed(work))
     return tallies["pairs"].shards if "pairs" in tallies else []
 
@@ -126,7 +139,9 @@ def _make(work: Work) -> list[Shard]:
 def _train(work: Work) -> None:
     section = work.recipe.train
     if section is None:
-        raise RecipeError("train", "this recipe trains nothing", f"add a train section; {suggest('train', list(Recipe.model_fields))}")
+        raise RecipeError(
+            "train", "this recipe trains nothing", f"add a train section; {suggest('train', list(Recipe.model_fields))}"
+        )
     if section.pairs is not None:
         pairs = RowFolder.open(_near(section.pairs, work.folder), "pairs").adopt(work.run.store, work.recipe.execution.shard_size)
     else:
@@ -143,13 +158,21 @@ def _evaluate(work: Work) -> None:
     section = work.recipe.eval
     if section is None:
         raise RecipeError("eval", "this recipe evaluates nothing", "add an eval section with benchmarks")
-    results = evaluation.evaluate(section, work.executor, _models(work), _timed(work))
+    results = evaluation.evaluate(section, work.executor, _models(work), _timed(work), work.folder)
     work.run.note(results=results.to_json())
 
 
 def _models(work: Work) -> dict[str, Engine]:
     """Who answers the benchmarks: the model before training, and after it."""
-    raise NotImplementedError
+    section, trained, checkpoint = work.recipe.eval, work.recipe.train, work.checkpoint
+    assert section is not None
+    adapter = str(checkpoint.adapter) if checkpoint and checkpoint.is_adapter else None
+    models = section.models(trained.model if trained else None, adapter)
+    if not models:
+        raise RecipeError("eval.model", "nothing says which model to evaluate", "set eval.model, or add a train section")
+    if checkpoint and not checkpoint.is_adapter and section.adapter is None:
+        models["aligned"] = models["base"].model_copy(update={"model": str(checkpoint.folder)})
+    return models
 
 
 def _finish(work: Work) -> Run:
@@ -160,7 +183,7 @@ def _finish(work: Work) -> Run:
     steps = {name: {"rows": entry["rows"], "dropped": entry["dropped"]} for name, entry in manifest["steps"].items()}
     with written_whole(work.run.folder / "results.json") as aside:
         aside.write_text(json.dumps({**manifest.get("results", {}), "steps": steps}, indent=1))
-    build(work.run)
+    build(work.run, work.recipe.report)
     return work.run
 
 

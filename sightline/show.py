@@ -59,7 +59,9 @@ def results_table(run: Run) -> Table | None:
     benchmarks = json.loads(path.read_text()).get("benchmarks") if path.exists() else None
     if not benchmarks:
         return None
-    table = Table("benchmark", "metric", "before", "after", "difference", "n", title="results, 95 % intervals", title_justify="left")
+    table = Table(
+        "benchmark", "metric", "before", "after", "difference", "n", title="results, 95 % intervals", title_justify="left"
+    )
     for benchmark in benchmarks:
         for metric in benchmark["metrics"]:
             cells = [_number(metric.get(column)) for column in ("base", "aligned", "difference")]
@@ -79,7 +81,11 @@ def rows_table(run: Run, step: str, limit: int) -> Table:
     rows = run.rows(step)
     table = Table("id", "row", title=f"{step}: {min(limit, len(rows))} of {len(rows)} rows", title_justify="left")
     for row in rows[:limit]:
-        record = {key: value for key, value in to_record(row).items() if key not in ("id", "key", "origin") and value not in (None, [], {})}
+        record = {
+            key: value
+            for key, value in to_record(row).items()
+            if key not in ("id", "key", "origin") and value not in (None, [], {})
+        }
         table.add_row(row.id[:12], "\n".join(f"[dim]{key}[/dim] {escape(str(value))}" for key, value in record.items()))
     return table
 
@@ -87,7 +93,9 @@ def rows_table(run: Run, step: str, limit: int) -> Table:
 def provenance(run: Run, wanted: str) -> Tree:
     """A row and all that it came from, back to its prompt."""
     rows = {row.id: (step, row) for step in run.manifest["steps"] for row in run.rows(step)}
-    found = [identity for identity in rows if identity.startswith(wanted)] + [i for i, (_, row) in rows.items() if row.key == wanted]
+    found = [identity for identity in rows if identity.startswith(wanted)] + [
+        i for i, (_, row) in rows.items() if row.key == wanted
+    ]
     if not found:
         raise RunError(str(run.folder), f"no step and no row '{wanted}'", suggest(wanted, list(run.manifest["steps"])))
     return _branch(rows, found[0], Tree("", hide_root=True), run)

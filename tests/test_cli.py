@@ -78,7 +78,12 @@ def failed(done, *words: str) -> None:
 
 
 def test_an_unknown_key_is_refused_with_the_nearest(sightline: Sightline, tmp_path):
-    failed(sightline("check", recipe_with(tmp_path, make__images__guidence=[1])), "make.images", "guidence", "did you mean 'guidance'")
+    failed(
+        sightline("check", recipe_with(tmp_path, make__images__guidence=[1])),
+        "make.images",
+        "guidence",
+        "did you mean 'guidance'",
+    )
 
 
 def test_an_unknown_engine_is_refused_with_those_declared(sightline: Sightline, tmp_path):

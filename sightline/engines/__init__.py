@@ -57,13 +57,14 @@ class Engines:
 
     def __init__(self, sections: Mapping[str, Engine]) -> None:
         self.sections = dict(sections)
-        self._loaded: tuple[str, Any] | None = None
+        self._loaded: tuple[Engine, Any] | None = None
 
     def use(self, name: str, role: str) -> Any:
         """The loaded engine, which has the role."""
-        if self._loaded is None or self._loaded[0] != name:
+        section = self.section(name, role, f"engine {name}")
+        if self._loaded is None or self._loaded[0] != section:
             self.free()
-            self._loaded = (name, self.section(name, role, f"engine {name}").load())
+            self._loaded = (section, section.load())
         return self._loaded[1]
 
     def section(self, name: str, role: str, where: str) -> Engine:
@@ -73,7 +74,9 @@ class Engines:
         section = self.sections[name]
         if role not in section.roles:
             able = [other for other, found in self.sections.items() if role in found.roles]
-            raise RecipeError(where, f"engine '{name}' ({section.kind}) is no {role}", f"engines that are: {', '.join(able) or 'none'}")
+            raise RecipeError(
+                where, f"engine '{name}' ({section.kind}) is no {role}", f"engines that are: {', '.join(able) or 'none'}"
+            )
         return section
 
     def origin(self, name: str, settings: str = "{}", seed: int | None = None) -> Origin:

@@ -116,9 +116,7 @@ def bucket_of(key: str, buckets: int) -> int:
     return int(digest(key)[:8], 16) % buckets
 
 
-def _buckets(
-    rows: Sequence[Row], dropped: Sequence[Dropped], shard_size: int
-) -> dict[int, tuple[list[Row], list[Dropped]]]:
+def _buckets(rows: Sequence[Row], dropped: Sequence[Dropped], shard_size: int) -> dict[int, tuple[list[Row], list[Dropped]]]:
     buckets = num_buckets(len({row.key for row in rows}), shard_size)
     split: dict[int, tuple[list[Row], list[Dropped]]] = {}
     for row in rows:
@@ -134,7 +132,9 @@ def _write_table(path: Path, kind: type, rows: Sequence[Any]) -> None:
 
     schema = arrow_schema(kind)
     records = [to_record(row) for row in rows]
-    columns = [pyarrow.array([_cell(record[column.name], column.type) for record in records], type=column.type) for column in schema]
+    columns = [
+        pyarrow.array([_cell(record[column.name], column.type) for record in records], type=column.type) for column in schema
+    ]
     with written_whole(path) as aside:
         pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, schema=schema), aside, compression="zstd")
 
@@ -148,5 +148,5 @@ def _cell(value: Any, kind: Any) -> Any:
 def _read_table(path: Path, kind: type) -> list[Any]:
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(path)
+    table = pyarrow.parquet.ParquetFile(path).read()  # read_table would import datasets and pandas for nothing
     return [from_record(kind, record) for record in table.to_pylist(maps_as_pydicts="strict")]

@@ -28,7 +28,9 @@ def test_rows_come_back_as_they_went_in(tmp_path):
 
 def test_an_unreadable_verdict_stays_none(tmp_path):
     claims = [Claim(text="a cup", question="Is there a cup?", reply="perhaps", holds=None)]
-    row = Annotation(id="1", key="k", response_id="r", annotator="a", score=None, reason="unreadable", claims=claims, sees_picture=True)
+    row = Annotation(
+        id="1", key="k", response_id="r", annotator="a", score=None, reason="unreadable", claims=claims, sees_picture=True
+    )
     shard = Shard("annotations/a", 0, "ab")
     Store(tmp_path).write(shard, [row])
     assert Store(tmp_path).read(shard) == [row]
