@@ -152,7 +152,7 @@ class Encoder:
         return self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer is None)
 
     def _tokens(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=self._adds_bos(text))["input_ids"]
+        return self.tokenizer(text, add_special_tokens=self._adds_bos(text), verbose=False)["input_ids"]
 
     def _adds_bos(self, text: str) -> bool:
         """False where the template wrote the first token itself, so that it does not stand twice."""

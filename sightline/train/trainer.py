@@ -119,6 +119,8 @@ class _Progress(TrainerCallback):
 class TreeTrainer(Trainer):
     """Trains on trees: it knows the terms that an objective asks for, and not the objective."""
 
+    optimizer: Any
+
     def __init__(
         self, section: Train, network: Any, examples: Examples, log: Log, arguments: TrainingArguments, watch: Watch
     ) -> None:

@@ -40,7 +40,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(policy, folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
     config = AutoConfig.from_pretrained(policy)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2}
-    config.text_config.update({**sizes, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 256})
+    config.text_config.update({**sizes, "num_key_value_heads": 2, "head_dim": 16})
     config.vision_config.update({**sizes, "num_hidden_layers": 1})
     torch.manual_seed(0)
     model = LlavaForConditionalGeneration(config)
