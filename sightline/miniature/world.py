@@ -1,9 +1,10 @@
 """The miniature world: 24x24 pictures of small things in a place, whose truth is known.
 
 A scene is one to three things on a 3x3 grid, each a hand-drawn 8x8 sprite of one of 12 kinds in one of 6 colours, in one of ten
-places (one for each of PDS-DPO's ten topics). The grid's cells are the vision towers' patches. The world has statistics, as the real
-one does: places have things that belong there, things have usual colours, and some things usually come with a companion. A model
-that learns from careless captions learns to name the companion without looking; that is the habit which alignment has to break.
+places (one for each of PDS-DPO's ten topics). The grid's cells are the vision towers' patches. The world has statistics, as the
+real one does: places have things that belong there, things have usual colours, and some things usually come with a companion. A
+model that learns from careless captions learns to name the companion without looking; that is the habit which alignment has to
+break.
 
 Needs numpy and Pillow only.
 """
@@ -284,7 +285,8 @@ def read_cells(image: Image.Image) -> Reading:
         if misfits[cell, best] > SMUDGE_RMS:
             smudges.append(cell)
         elif best < len(_TEMPLATES):
-            things.append(Thing(*_TEMPLATES[best], cell))
+            kind, colour = _TEMPLATES[best]
+            things.append(Thing(kind, colour, cell))
     return Reading(tuple(things), tuple(smudges))
 
 
