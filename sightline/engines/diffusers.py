@@ -145,6 +145,10 @@ class Painter:
             yield [i for i, other in enumerate(scales) if other == scale]
 
     def _paint(self, requests: Sequence[PaintRequest]) -> list[PIL.Image.Image]:
+        return [_picture(pixels, self.section.model) for pixels in self.pixels(requests)]
+
+    def pixels(self, requests: Sequence[PaintRequest]) -> np.ndarray:
+        """Pictures of one batch as numbers from 0 to 1; axes: request, row, column, colour."""
         import torch
 
         scales = [request.guidance for request in requests]
@@ -152,14 +156,13 @@ class Painter:
             # at scale 1 the formula gives the unguided prediction, which is what scales below 1 mean, too
             like = {"dtype": self.pipeline.dtype, "device": self.pipeline._execution_device}
             self.pipeline.scales_B = torch.tensor([max(scale, 1.0) for scale in scales], **like)
-        result = self.pipeline(
+        return self.pipeline(
             prompt=[request.prompt for request in requests],
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
             guidance_scale=max(scales),
             output_type="np",
             **self._settings(len(requests)),
-        )
-        return [_picture(pixels, self.section.model) for pixels in result.images]
+        ).images
 
     def _settings(self, count: int) -> dict[str, Any]:
         """Arguments of the pipeline that the section sets."""

@@ -97,7 +97,7 @@ def loading(model: str) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except OSError as error:
+    except (OSError, ValueError) as error:  # from_pretrained raises either for a folder that holds no such model
         reason = str(error).strip().splitlines()[0]
         raise RecipeError(
             f"model {model}", f"cannot be loaded: {reason}", "give a model's folder, its hub name, or miniature/<name>"

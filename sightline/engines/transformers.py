@@ -53,7 +53,7 @@ def load_model(model: str, revision: str | None, dtype: Dtype, device: torch.dev
 
     with loading(model):
         loaded = AutoModelForImageTextToText.from_pretrained(locate(model), revision=revision, dtype=torch_dtype(dtype, device))
-    return loaded.to(device)  # type: ignore[arg-type]
+    return loaded.to(device)
 
 
 def with_adapter(model: Any, folder: str) -> Any:

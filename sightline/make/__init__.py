@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightline.engines import Engine
+from sightline.engines.weights import locate
 from sightline.errors import DataError, RecipeError
 from sightline.execute import Executor, Tally, Task, tally_of
 from sightline.make.annotators import ANNOTATORS
@@ -88,6 +89,7 @@ class Make(Section):
 def make(section: Make, executor: Executor, recipe_folder: Path, on_step: Callable[[Tally], None]) -> dict[str, Tally]:
     """Carry the section out; what each step came to, by name. `on_step` hears of each step as it ends."""
     tasks = section.tasks(recipe_folder)
+    _require_engines(tasks, executor)
     tallies = {"prompts": _store_prompts(section, executor, recipe_folder)}
     on_step(tallies["prompts"])
     for task in tasks:
@@ -125,6 +127,13 @@ def _store_prompts(section: Make, executor: Executor, folder: Path) -> Tally:
         refuse_unknown_words(prompts, painter, source.place())
     shards = executor.store.source("prompts", "prompts", prompts, dropped, executor.execution.shard_size)
     return tally_of(executor.store, "prompts", shards)
+
+
+def _require_engines(tasks: list[Task], executor: Executor) -> None:
+    """RecipeError before the first step where a later one names an engine that is missing, or a model that is not shipped."""
+    for task in tasks:
+        for engine in executor.sections(task).values():
+            locate(engine.model)
 
 
 def _require_rows(tally: Tally) -> None:

@@ -25,7 +25,7 @@ class Ranking(Step):
         return {self.scorer: "image_scorer"}
 
     def make(self, use: Use, images: list[Image]) -> Iterator[RankedImage | Dropped]:  # type: ignore[override]
-        distinct = list({(image.key, image.picture): image for image in reversed(images)}.values())[::-1]
+        distinct = _distinct(images)
         scorer = use.engines.use(self.scorer, "image_scorer")
         scores = scorer.score([image.prompt for image in distinct], [use.picture(image.picture) for image in distinct])
         if not all(math.isfinite(score) for score in scores):
@@ -58,3 +58,11 @@ class Ranking(Step):
 
 def _candidate(score: float, image: Image) -> Candidate:
     return Candidate(image_id=image.id, picture=image.picture, guidance=image.guidance, score=score)
+
+
+def _distinct(images: list[Image]) -> list[Image]:
+    """The first image of each different picture of a prompt."""
+    first: dict[tuple[str, str], Image] = {}
+    for image in images:
+        first.setdefault((image.key, image.picture), image)
+    return list(first.values())

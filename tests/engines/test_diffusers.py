@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from sightline.engines.diffusers import Diffusers, Painter
+from sightline.engines.roles import PaintRequest
+from sightline.errors import RecipeError
+
+WORDS = ["a red cup in the kitchen", "a blue bird in the park"]
+MIXED = [PaintRequest(WORDS[n % 2], guidance, seed=n) for n, guidance in enumerate([0.0, 1.0, 5.0, 11.0])]
+
+
+def painter(model: str, **settings: object) -> Painter:
+    return Diffusers(kind="diffusers", model=model, steps=3, **settings).load()
+
+
+def miniature(**settings: object) -> Painter:
+    return painter("miniature/painter", max_sequence_length=1, **settings)
+
+
+def stock(model: str, request: PaintRequest, **arguments: object) -> np.ndarray:
+    """The picture by the library's own pipeline, alone."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    from sightline.engines.weights import locate
+
+    absent = {"text_encoder_3": None, "tokenizer_3": None} if model.startswith("miniature") else {"safety_checker": None}
+    pipeline = DiffusionPipeline.from_pretrained(locate(model), dtype=torch.float32, **absent)
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(request.seed)
+    arguments |= {"guidance_scale": request.guidance, "num_inference_steps": 3, "output_type": "np"}
+    return pipeline(request.prompt, generator=generator, **arguments).images[0]
+
+
+def assert_like_single_runs(model: str, together: np.ndarray, **arguments: object) -> None:
+    alone = np.stack([stock(model, request, **arguments) for request in MIXED])
+    assert np.abs(alone[2] - alone[3]).max() > 1e-3  # so that the next line says something
+    assert np.abs(together - alone).max() < 1e-5
+
+
+def test_a_batch_of_several_guidance_scales_equals_single_runs_of_stable_diffusion_3():
+    engine = miniature()
+    assert engine.per_sample
+    assert_like_single_runs("miniature/painter", engine.pixels(MIXED), max_sequence_length=1)
+
+
+def test_a_batch_of_several_guidance_scales_equals_single_runs_of_stable_diffusion(tiny_sd):
+    engine = painter(str(tiny_sd))
+    assert engine.per_sample
+    assert_like_single_runs(str(tiny_sd), engine.pixels(MIXED))
+
+
+def test_a_batch_without_guidance_equals_single_runs():
+    requests = [PaintRequest(WORDS[0], 1.0, seed=3), PaintRequest(WORDS[1], 0.0, seed=4)]
+    alone = [stock("miniature/painter", request, max_sequence_length=1) for request in requests]
+    assert np.abs(miniature().pixels(requests) - np.stack(alone)).max() < 1e-5
+
+
+def test_a_distilled_pipeline_paints_one_guidance_scale_at_a_time_and_keeps_the_order(tiny_distilled):
+    engine = painter(str(tiny_distilled))
+    assert not engine.per_sample
+    together = [np.asarray(picture, dtype=float) for picture in engine.paint(MIXED)]
+    alone = [stock(str(tiny_distilled), request) * 255 for request in MIXED]
+    assert max(np.abs(ours - theirs).max() for ours, theirs in zip(together, alone, strict=True)) < 0.6  # rounding to 8 bits
+
+
+def test_small_batches_paint_the_same_pictures_in_order():
+    whole, parts = miniature().paint(MIXED), miniature(batch_size=3).paint(MIXED)
+    assert all(np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1 for a, b in zip(whole, parts, strict=True))
+    assert whole[0].size == (24, 24)
+
+
+def test_what_is_not_wanted_changes_the_picture():
+    request = [PaintRequest(WORDS[0], 7.0, seed=1)]
+    assert np.abs(miniature().pixels(request) - miniature(negative_prompt="a red cup").pixels(request)).max() > 1e-3
+
+
+def test_a_setting_that_the_pipeline_does_not_have_is_refused(tiny_sd):
+    with pytest.raises(RecipeError, match="no setting 'max_sequence_length'"):
+        painter(str(tiny_sd), max_sequence_length=1)
+
+
+def test_a_folder_without_a_pipeline_is_the_users_mistake(tmp_path):
+    with pytest.raises(RecipeError, match="cannot be loaded"):
+        painter(str(tmp_path))
+
+
+def test_words_outside_a_closed_vocabulary_are_named():
+    section = Diffusers(kind="diffusers", model="miniature/painter")
+    found = section.unknown_words(["a red cup in the kitchen", "a Red zebra, a mauve cup and a zebra in the park"])
+    assert found == {"a Red zebra, a mauve cup and a zebra in the park": ["zebra", "mauve"]}
+    assert {"umbrella", "kitchen", "pink"} <= section.vocabulary()
+    assert "<pad>" not in section.vocabulary()
+
+
+def test_how_and_where_a_picture_is_computed_is_no_part_of_its_address():
+    base = Diffusers(kind="diffusers", model="miniature/painter")
+    elsewhere = Diffusers(kind="diffusers", model="miniature/painter", batch_size=4, device="cpu", offload=True)
+    assert base.identity() == elsewhere.identity()
+    assert base.identity() != Diffusers(kind="diffusers", model="miniature/painter", steps=9).identity()

@@ -1,0 +1,139 @@
+import json
+import shutil
+from collections import Counter
+
+import pytest
+import torch
+
+from sightline.engines.roles import ChatRequest, Decoding
+from sightline.engines.transformers import Chat, Transformers, _Sampler
+from sightline.errors import RecipeError
+
+GREEDY = Decoding(max_tokens=24)
+SAMPLED = Decoding(max_tokens=24, temperature=1.0, top_p=0.95)
+
+
+def section(**settings: object) -> Transformers:
+    return Transformers(kind="transformers", model="miniature/policy", **settings)
+
+
+@pytest.fixture(scope="module")
+def policy() -> Chat:
+    return section().load()
+
+
+@pytest.fixture(scope="module")
+def requests(pictures) -> list[ChatRequest]:
+    """Of unlike lengths, so that a batch pads and is sorted."""
+    texts = [
+        "Describe the picture.",
+        "What does the picture show?",
+        "Is there a cup in the picture?",
+        "What colour is the red cup?",
+    ]
+    return [ChatRequest(text, (picture,), seed) for seed, (text, picture) in enumerate(zip(texts, pictures[:4], strict=True))]
+
+
+@pytest.mark.parametrize("decoding", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_a_batch_answers_as_single_requests_do_and_keeps_their_order(policy, requests, decoding):
+    assert policy.chat(requests, decoding) == [policy.chat([request], decoding)[0] for request in requests]
+
+
+def test_a_request_without_pictures_is_answered(policy):
+    assert policy.chat([ChatRequest("Describe the picture.")], GREEDY)[0].num_tokens > 0
+
+
+def test_a_seed_decides_what_is_sampled(policy, pictures):
+    def texts(seeds: range) -> list[str]:
+        return [
+            reply.text
+            for reply in policy.chat([ChatRequest("Describe the picture.", (pictures[0],), seed) for seed in seeds], SAMPLED)
+        ]
+
+    assert texts(range(8)) == texts(range(8))
+    assert texts(range(8)) == list(reversed(texts(range(8))[::-1]))
+    assert len(set(texts(range(8)))) > 1
+
+
+def test_sampling_follows_the_softmax_at_the_temperature():
+    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    drawn = _draws(probabilities.log() * 2, Decoding(temperature=2.0), 4000)  # the temperature undoes the factor
+    assert torch.allclose(drawn, probabilities, atol=0.03)
+
+
+def test_top_p_leaves_the_smallest_set_that_holds_the_share():
+    drawn = _draws(torch.tensor([0.5, 0.3, 0.15, 0.05]).log(), Decoding(temperature=1.0, top_p=0.6), 4000)
+    assert torch.allclose(drawn, torch.tensor([5 / 8, 3 / 8, 0.0, 0.0]), atol=0.03)  # 0.5 is short of 0.6; 0.8 is not
+
+
+def _draws(scores: torch.Tensor, decoding: Decoding, number: int) -> torch.Tensor:
+    picked = _Sampler(decoding, list(range(number)))(torch.zeros(number, 1), scores.expand(number, -1)).argmax(-1)
+    counts = Counter(picked.tolist())
+    return torch.tensor([counts[token] / number for token in range(len(scores))])
+
+
+def test_a_reply_says_whether_it_was_cut(policy, requests):
+    whole = policy.chat(requests[:1], Decoding(max_tokens=40))[0]
+    cut = policy.chat(requests[:1], Decoding(max_tokens=5))[0]
+    assert (whole.finish, cut.finish, cut.num_tokens) == ("stop", "length", 5)
+    assert whole.text.startswith(cut.text)
+    assert whole.num_tokens == len(policy.processor.tokenizer(whole.text, add_special_tokens=False).input_ids)
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory, policy):
+    """A LoRA adapter that moves the model."""
+    from peft import LoraConfig, get_peft_model
+
+    folder = tmp_path_factory.mktemp("adapter")
+    torch.manual_seed(0)
+    settings = LoraConfig(r=2, target_modules=["q_proj", "lm_head"], init_lora_weights=False)
+    get_peft_model(section().load().model, settings).save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_changes_the_answers(policy, requests, adapter):
+    adapted = section(adapter=str(adapter)).load()
+    assert adapted.chat(requests, GREEDY) != policy.chat(requests, GREEDY)
+
+
+def test_an_adapters_weights_and_not_its_place_are_part_of_the_address(adapter, tmp_path):
+    moved = shutil.copytree(adapter, tmp_path / "moved")
+    (moved / "README.md").write_text("notes")
+    assert section(adapter=str(moved)).identity() == section(adapter=str(adapter)).identity() != section().identity()
+    settings = json.loads((moved / "adapter_config.json").read_text())
+    (moved / "adapter_config.json").write_text(json.dumps({**settings, "lora_alpha": 99}))
+    assert section(adapter=str(moved)).identity() != section(adapter=str(adapter)).identity()
+
+
+def test_batch_size_and_device_are_no_part_of_the_address():
+    assert section(batch_size=2, device="cpu").identity() == section().identity() != section(dtype="bfloat16").identity()
+
+
+def test_a_folder_without_a_model_is_the_users_mistake(tmp_path):
+    with pytest.raises(RecipeError, match="cannot be loaded"):
+        Transformers(kind="transformers", model=str(tmp_path)).load()
+
+
+def test_a_folder_without_an_adapter_is_the_users_mistake(tmp_path):
+    with pytest.raises(RecipeError, match="no PEFT adapter"):
+        section(adapter=str(tmp_path)).fingerprint()
+
+
+def test_a_model_without_a_chat_template_is_the_users_mistake(tmp_path):
+    from sightline.engines.weights import locate
+
+    bare = shutil.copytree(locate("miniature/policy"), tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    with pytest.raises(RecipeError, match="no chat template"):
+        Transformers(kind="transformers", model=str(bare)).load()
+
+
+def test_half_precision_weights_compute_in_float32_on_a_cpu():
+    assert section(device="cpu").load().model.dtype == torch.float32
+    assert section(device="cpu", dtype="bfloat16").load().model.dtype == torch.bfloat16
+
+
+def test_a_loaded_model_answers_without_a_word_on_the_terminal(policy, requests, capfd):
+    section().load().chat(requests, SAMPLED)
+    assert capfd.readouterr() == ("", "")
