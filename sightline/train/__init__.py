@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -188,6 +189,8 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
 
     with place.locked():
         fit(section, step.base, pairs, tally, executor, place)
+    del step
+    gc.collect()  # the Trainer and its model hold each other; the evaluation wants the memory
     return Checkpoint.read(place.folder)
 
 

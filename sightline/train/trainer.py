@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,7 @@ def _arguments(section: Train, working: Path, examples: Examples, network: Any) 
         num_train_epochs=section.epochs,
         learning_rate=section.learning_rate,
         lr_scheduler_type="constant_with_warmup" if section.schedule == "constant" else section.schedule,
-        warmup_steps=math.ceil(section.warmup * examples.num_steps),
+        warmup_steps=int(section.warmup * examples.num_steps),
         max_grad_norm=section.max_grad_norm,
         seed=section.seed or 0,
         logging_steps=section.log_every,

@@ -111,7 +111,8 @@ def is_adapter(network: Any) -> bool:
 def save(network: Any, folder: Path, base_name: str, revision: str | None) -> None:
     """Write what was trained: a PEFT adapter, or the whole model where it trained without one."""
     if not is_adapter(network):
-        network.save_pretrained(folder)
+        with quiet():
+            network.save_pretrained(folder)
         return
     from peft import get_peft_model_state_dict
 

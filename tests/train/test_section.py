@@ -1,0 +1,51 @@
+"""The recipe's train section: what it refuses, and what it passes on."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from sightline.errors import RecipeError
+from sightline.plugin import recipe_error
+from sightline.train import DECIDING_ARGS, QUIET_ARGS, Train
+
+
+def refusal(**changes) -> RecipeError:
+    with pytest.raises(ValidationError) as caught:
+        Train.model_validate({"model": "m", "objective": {"kind": "dpo"}, **changes})
+    return recipe_error(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"language_model": "frozen"}, "nothing trains"),
+        ({"language_model": "full", "projector": "lora"}, "cannot train together"),
+        ({"projector": "full", "dtype": "bfloat16"}, "small updates"),
+        ({"batch_size": 6, "accumulation": 4}, "multiple of accumulation"),
+        ({"trainer_args": {"adam_beta3": 1}}, "did you mean 'adam_beta"),
+        ({"trainer_args": {"learning_rate": 1}}, "not passed on"),
+        ({"objective": {"kind": "dpa"}}, "known: dpo"),
+        ({"epochs": 0}, "greater than 0"),
+        ({"learning_rat": 1}, "did you mean 'learning_rate'"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_to_do(changes, said):
+    assert said in str(refusal(**changes))
+
+
+def test_arguments_that_are_passed_on_exist():
+    from transformers import TrainingArguments
+
+    assert {*QUIET_ARGS, *DECIDING_ARGS} <= {field.name for field in dataclasses.fields(TrainingArguments)}
+
+
+def test_the_section_needs_no_torch():
+    code = (
+        "import sys; from sightline.train import Train;"
+        "Train.model_validate({'model': 'm', 'objective': {'kind': 'dpo'}}); print('torch' in sys.modules)"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == "False"
