@@ -46,11 +46,11 @@ class Use:
     seed: int
 
     def picture(self, name: str) -> Any:
-        """A stored picture, decoded: PIL, RGB."""
-        from PIL import Image
+        """A stored picture, decoded and upright: PIL, RGB."""
+        from PIL import Image, ImageOps
 
         with Image.open(self.store.picture(name)) as opened:
-            return opened.convert("RGB")
+            return ImageOps.exif_transpose(opened).convert("RGB")
 
 
 class Step(Plugin):

@@ -202,12 +202,16 @@ class Dropped:
     detail: str = ""
 
 
-R = TypeVar("R", Row, Dropped, Row | Dropped)
+R = TypeVar("R")
+
+
+def fields_of(row_type: Any) -> dict[str, Any]:
+    """Field names and resolved types of a row type, in order."""
+    return _fields_of(row_type)
 
 
 @cache
-def fields_of(row_type: type) -> dict[str, Any]:
-    """Field names and resolved types of a row type, in order."""
+def _fields_of(row_type: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(row_type)
     return {entry.name: hints[entry.name] for entry in dataclasses.fields(row_type)}
 
@@ -257,7 +261,7 @@ def _revive(kind: Any, value: Any) -> Any:
         return [_revive(typing.get_args(kind)[0], entry) for entry in value]
     if typing.get_origin(kind) is dict:
         return dict(value)
-    return from_record(kind, value) if dataclasses.is_dataclass(kind) else value
+    return from_record(kind, value) if isinstance(value, dict) else value
 
 
 ROW_TYPES: dict[str, type[Row]] = {
