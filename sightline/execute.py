@@ -116,16 +116,20 @@ class Executor:
 
     @contextmanager
     def working(self) -> Iterator[Executor]:
-        """Workers live for the length of the block."""
+        """Workers live for the length of the block at most."""
         try:
             yield self
         finally:
-            if self._pool is not None:
-                for process in list((self._pool._processes or {}).values()):
-                    process.terminate()  # what is whole is stored; a shard under way is made again
-                self._pool.shutdown(wait=True, cancel_futures=True)
-                self._pool = None
-            self.use.engines.free()
+            self.rest()
+
+    def rest(self) -> None:
+        """End the workers and free all engines: training needs the memory. The next step starts new ones."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()  # what is whole is stored; a shard under way is made again
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+        self.use.engines.free()
 
     def run(self, task: Task, inputs: Sequence[Sequence[Shard]]) -> Tally:
         """Make the shards of a step that are not stored yet. `inputs` holds each earlier step's shards, in the task's order."""

@@ -54,7 +54,7 @@ def steps_table(run: Run) -> Table:
 
 
 def results_table(run: Run) -> Table | None:
-    """Benchmarks with intervals, or None where none has run."""
+    """Benchmarks with intervals, or None where none has run. A benchmark's splits are on the page."""
     path = run.folder / "results.json"
     benchmarks = json.loads(path.read_text()).get("benchmarks") if path.exists() else None
     if not benchmarks:
@@ -63,7 +63,7 @@ def results_table(run: Run) -> Table | None:
         "benchmark", "metric", "before", "after", "difference", "n", title="results, 95 % intervals", title_justify="left"
     )
     for benchmark in benchmarks:
-        for metric in benchmark["metrics"]:
+        for metric in (line for line in benchmark["metrics"] if not line.get("split")):
             cells = [_number(metric.get(column)) for column in ("base", "aligned", "difference")]
             table.add_row(f"{benchmark['benchmark']} ({benchmark['rule']})", metric["metric"], *cells, str(metric["n"]))
     return table

@@ -184,7 +184,7 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
     if place.finished:
         place.clear()
         return Checkpoint.read(place.folder)
-    executor.use.engines.free()
+    executor.rest()
     from sightline.train.trainer import fit
 
     with place.locked():
