@@ -56,11 +56,23 @@ def _folder_digest(folder: str, state: tuple[tuple[str, int, int], ...]) -> str:
     return digest([[str(Path(path).relative_to(folder)), digest_file(Path(path))] for path, _, _ in state])
 
 
+@cache
 def _commit(model: str, revision: str) -> str:
-    from huggingface_hub.constants import HF_HUB_CACHE
+    """The commit that loading would use: the hub's, or without a network the cache's; else the revision as given."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    reference = Path(HF_HUB_CACHE) / f"models--{model.replace('/', '--')}" / "refs" / revision
-    return reference.read_text().strip() if reference.is_file() else revision
+    for name in ("config.json", "model_index.json", ".gitattributes"):
+        try:
+            # .../snapshots/<commit>/<name>: a download settles the commit before anything is addressed by it
+            return Path(hf_hub_download(model, name, revision=revision)).parent.name
+        except LocalEntryNotFoundError:
+            break
+        except EntryNotFoundError:
+            continue
+        except (HfHubHTTPError, HFValidationError):
+            break
+    return revision
 
 
 def closed_vocabulary(tokenizer_folder: Path) -> frozenset[str] | None:

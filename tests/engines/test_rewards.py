@@ -1,5 +1,4 @@
 import pytest
-from pytest import approx
 
 from sightline.engines.armorm import ArmoRM
 from sightline.engines.image_reward import ImageReward
@@ -12,7 +11,7 @@ def test_pictures_are_scored_in_order_whatever_the_batches(pictures):
     prompts = ["a red cup in the kitchen", "a blue bird in the park", "a green tree in the park", "a red car", "a pink gift"]
     ours = ImageReward(kind="image_reward", model="miniature/image-reward", batch_size=2).load().score(prompts, pictures)
     model = ImageRewardModel.from_folder(locate("miniature/image-reward"))
-    assert ours == approx(
+    assert ours == pytest.approx(
         [model.score([prompt], [picture])[0] for prompt, picture in zip(prompts, pictures, strict=True)], abs=1e-4
     )
 
@@ -28,8 +27,8 @@ def test_an_answers_score_is_made_of_its_objectives_and_their_gates():
         names = scorer.model.objectives
         rewards = torch.tensor([found.numbers[name] for name in names])
         gates = torch.tensor([found.numbers[f"gate {name}"] for name in names])
-        assert found.score == approx((gates * (rewards @ scorer.model.reward_transform_matrix)).sum().item(), abs=1e-4)
-        assert found.score == approx(scorer.score([talk])[0].score, abs=1e-4)
+        assert found.score == pytest.approx((gates * (rewards @ scorer.model.reward_transform_matrix)).sum().item(), abs=1e-4)
+        assert found.score == pytest.approx(scorer.score([talk])[0].score, abs=1e-4)
 
 
 @pytest.mark.parametrize(("engine", "role"), [(ImageReward, "image_scorer"), (ArmoRM, "text_scorer")])

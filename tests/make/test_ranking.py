@@ -35,15 +35,13 @@ class Brightness(Engine):
 def rank(tmp_path, reds: dict[str, list[int]], **fields: object):
     """Rank pictures of one plain red each, given by prompt."""
     use = Use(Engines({"eyes": Brightness(kind="brightness")}), Store(tmp_path), 0)
-    images = [
-        Image(
-            id=f"{key}{index}", key=key, prompt_id=key, prompt=key, topic="art", picture=_stored(use.store, red), guidance=float(index),
-            index=index, origin=ORIGIN,
-        )
-        for key, values in reds.items()
-        for index, red in enumerate(values)
-    ]  # fmt: skip
+    images = [_image(key, index, _stored(use.store, red)) for key, values in reds.items() for index, red in enumerate(values)]
     return list(Ranking(scorer="eyes", **fields).make(use, images))
+
+
+def _image(key: str, index: int, picture: str) -> Image:
+    made_from = {"key": key, "prompt_id": key, "prompt": key, "topic": "art"}
+    return Image(id=f"{key}{index}", picture=picture, guidance=float(index), index=index, origin=ORIGIN, **made_from)
 
 
 def _stored(store: Store, red: int) -> str:
