@@ -89,3 +89,15 @@ def test_a_question_without_its_slot_is_refused():
 def test_reading_needs_no_engine_and_no_word_list():
     assert isinstance(ANNOTATORS.read(CLAIMS).reading("claims"), ClaimReading)
     assert ANNOTATORS.read(CLAIMS).reading("claims").engine_roles() == {}
+
+
+def test_with_credit_a_claim_that_holds_counts_for_the_answer(tmp_path):
+    step = ANNOTATORS.read({**CLAIMS, "credit": 1.0}).reading("claims")
+    asked = [
+        judgement("a", "a cup", "Yes."),
+        judgement("a", "a tree", "No."),
+        judgement("b", "a cup", "Yes."),
+        judgement("b", "a cat", "Yes."),
+    ]
+    rows = step.make(Use(Engines({}), Store(tmp_path), 0), [response(name, "text") for name in "ab"], asked)
+    assert [row.score for row in rows] == [1 * 1 - 1, 1 * 2 - 0]

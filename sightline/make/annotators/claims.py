@@ -33,7 +33,8 @@ Question = Annotated[str, AfterValidator(_one_slot)]
 
 
 class Claims(Annotator):
-    """Ask a judge, which sees the picture, whether each object that an answer names is there. Score: minus the rejected claims.
+    """Ask a judge, which sees the picture, whether each object that an answer names is there. Score: minus the rejected claims,
+    as RLAIF-V counts, and `credit` for each that holds.
 
     An answer that names no object of the list makes no claim that could be checked: it gets no score, rather than the best one.
     """
@@ -50,6 +51,9 @@ class Claims(Annotator):
     """What the judge is asked about a claim."""
     max_tokens: int = Field(16, ge=1)
     """Longest reply; it must start with, or hold, a yes or a no."""
+    credit: float = Field(0.0, ge=0)
+    """What a claim that holds adds to the score. At 0, RLAIF-V's rule, the safest answer says least; at 1 an answer that leaves a
+    thing out loses as much as one that invents one."""
 
     def engine_roles(self) -> dict[str, str]:
         return {self.judge: "vision_chat"}
@@ -59,7 +63,7 @@ class Claims(Annotator):
         return ClaimAsking(name=name, judge=self.judge, question=self.question, max_tokens=self.max_tokens, lexicon=lexicon)
 
     def reading(self, name: str) -> Reading:
-        return ClaimReading(name=name, question=self.question)
+        return ClaimReading(name=name, question=self.question, credit=self.credit)
 
     def lexicon(self, folder: Path) -> Lexicon:
         """The word lists that the fields name."""
@@ -107,11 +111,12 @@ class ClaimAsking(Asking):
 
 
 class ClaimReading(Reading):
-    """Counts rejected claims; a verdict that cannot be read leaves the answer without a score."""
+    """Counts rejected claims and those that hold; a verdict that cannot be read leaves the answer without a score."""
 
     version: ClassVar[int] = 1
 
     question: str
+    credit: float = 0.0
 
     def read(self, response: Response, judgements: list[Judgement]) -> Annotation:
         before, _, after = self.question.partition(SLOT)
@@ -131,7 +136,7 @@ class ClaimReading(Reading):
             annotator=self.name,
             claims=claims,
             sees_picture=Claims.sees_picture,
-            **_count(claims),
+            **_count(claims, self.credit),
         )
 
 
@@ -142,7 +147,7 @@ def verdict(reply: str) -> bool | None:
     return None if yes == no else yes
 
 
-def _count(claims: list[Claim]) -> dict[str, Any]:
+def _count(claims: list[Claim], credit: float) -> dict[str, Any]:
     """Score, reason and aspects of an answer with these claims."""
     rejected = sum(claim.holds is False for claim in claims)
     unread = sum(claim.holds is None for claim in claims)
@@ -151,4 +156,4 @@ def _count(claims: list[Claim]) -> dict[str, Any]:
         return {"score": None, "reason": "no claim to check", "aspects": aspects}
     if unread:
         return {"score": None, "reason": f"unreadable verdict on {unread} of {len(claims)} claims", "aspects": aspects}
-    return {"score": float(-rejected), "aspects": aspects}
+    return {"score": credit * (len(claims) - rejected) - rejected, "aspects": aspects}
