@@ -149,10 +149,17 @@ class ImageRewardModel(nn.Module):
 
     def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Scores (B,) of pictures (B, 3, height, width) for prompts (B, T)."""
+        return self.grade(self.read(pixels, ids, mask))
+
+    def read(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """States (B, T, W) of the prompts' tokens, which have looked at the pictures."""
         patches_BPW = self.vision(pixel_values=pixels).last_hidden_state
-        states_BTW = self.text(input_ids=ids, attention_mask=mask, encoder_hidden_states=patches_BPW).last_hidden_state
-        raw_B = self.head(states_BTW[:, 0]).squeeze(-1)
-        return (raw_B - self.config.score_mean) / self.config.score_std
+        found: Tensor = self.text(input_ids=ids, attention_mask=mask, encoder_hidden_states=patches_BPW).last_hidden_state
+        return found
+
+    def grade(self, states_BTW: Tensor) -> Tensor:
+        """Scores (B,) from the first token's state, standardised as the configuration says."""
+        return (self.head(states_BTW[:, 0]).squeeze(-1) - self.config.score_mean) / self.config.score_std
 
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask (B, T), padded to the configured length."""
