@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -24,6 +23,9 @@ from rich.progress import (
 
 from sightline import __version__
 from sightline.errors import UserError
+
+# its UsageError, wherever this typer has it from: some releases carry a click of their own
+WrongUsage: Any = typer.BadParameter.__mro__[1]
 
 console = Console(highlight=False)
 complain = Console(stderr=True, highlight=False)
@@ -224,13 +226,13 @@ def main() -> None:
     """Entry point: users' mistakes end with a message and code 1, wrong usage with 2."""
     try:
         code = app(standalone_mode=False)
-    except click.UsageError as error:
+    except WrongUsage as error:
         error.show()
         code = 2
     except UserError as error:
         _print_error(error.where, error.problem, error.fix)
         code = 1
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _print_error("stopped", "you pressed Ctrl-C", "what is stored stays: the same command goes on from here")
         code = 1
     except OSError as error:
