@@ -6,6 +6,7 @@ from sightline.engines.roles import PaintRequest
 from sightline.errors import RecipeError
 
 WORDS = ["a red cup in the kitchen", "a blue bird in the park"]
+ROUNDING = 5e-5  # of colours from 0 to 1: sums in another order, times guidance 11; one step of an 8-bit colour is 4e-3
 MIXED = [PaintRequest(WORDS[n % 2], guidance, seed=n) for n, guidance in enumerate([0.0, 1.0, 5.0, 11.0])]
 
 
@@ -35,7 +36,7 @@ def stock(model: str, request: PaintRequest, **arguments: object) -> np.ndarray:
 def assert_like_single_runs(model: str, together: np.ndarray, **arguments: object) -> None:
     alone = np.stack([stock(model, request, **arguments) for request in MIXED])
     assert np.abs(alone[2] - alone[3]).max() > 1e-3  # so that the next line says something
-    assert np.abs(together - alone).max() < 1e-5
+    assert np.abs(together - alone).max() < ROUNDING
 
 
 def test_a_batch_of_several_guidance_scales_equals_single_runs_of_stable_diffusion_3():
@@ -53,7 +54,7 @@ def test_a_batch_of_several_guidance_scales_equals_single_runs_of_stable_diffusi
 def test_a_batch_without_guidance_equals_single_runs():
     requests = [PaintRequest(WORDS[0], 1.0, seed=3), PaintRequest(WORDS[1], 0.0, seed=4)]
     alone = [stock("miniature/painter", request, max_sequence_length=1) for request in requests]
-    assert np.abs(miniature().pixels(requests) - np.stack(alone)).max() < 1e-5
+    assert np.abs(miniature().pixels(requests) - np.stack(alone)).max() < ROUNDING
 
 
 def test_a_distilled_pipeline_paints_one_guidance_scale_at_a_time_and_keeps_the_order(tiny_distilled):
