@@ -1,3 +1,6 @@
+from functools import cache
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -18,8 +21,9 @@ def miniature(**settings: object) -> Painter:
     return painter("miniature/painter", max_sequence_length=1, **settings)
 
 
-def stock(model: str, request: PaintRequest, **arguments: object) -> np.ndarray:
-    """The picture by the library's own pipeline, alone."""
+@cache
+def stock_pipeline(model: str) -> Any:
+    """The library's own pipeline."""
     import torch
     from diffusers import DiffusionPipeline
 
@@ -28,9 +32,16 @@ def stock(model: str, request: PaintRequest, **arguments: object) -> np.ndarray:
     absent = {"text_encoder_3": None, "tokenizer_3": None} if model.startswith("miniature") else {"safety_checker": None}
     pipeline = DiffusionPipeline.from_pretrained(locate(model), dtype=torch.float32, **absent)
     pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def stock(model: str, request: PaintRequest, **arguments: object) -> np.ndarray:
+    """The picture by the library's own pipeline, alone."""
+    import torch
+
     generator = torch.Generator().manual_seed(request.seed)
     arguments |= {"guidance_scale": request.guidance, "num_inference_steps": 3, "output_type": "np"}
-    return pipeline(request.prompt, generator=generator, **arguments).images[0]
+    return stock_pipeline(model)(request.prompt, generator=generator, **arguments).images[0]
 
 
 def assert_like_single_runs(model: str, together: np.ndarray, **arguments: object) -> None:
