@@ -68,7 +68,7 @@ def _draws(scores: torch.Tensor, decoding: Decoding, number: int) -> torch.Tenso
 
 
 def test_a_reply_says_whether_it_was_cut(policy, requests):
-    whole = policy.chat(requests[:1], Decoding(max_tokens=40))[0]
+    whole = policy.chat(requests[:1], Decoding(max_tokens=64))[0]
     cut = policy.chat(requests[:1], Decoding(max_tokens=5))[0]
     assert (whole.finish, cut.finish, cut.num_tokens) == ("stop", "length", 5)
     assert whole.text.startswith(cut.text)
