@@ -1,6 +1,7 @@
 """Kill a run with SIGKILL at random instants, go on each time, and compare the end with a run that nobody killed.
 
-    python benchmarks/kill_and_resume.py recipes/quickstart.yaml --kills 10 --set make.prompts.limit=60
+    head -n 60 recipes/prompts/quickstart.jsonl > few.jsonl
+    python benchmarks/kill_and_resume.py recipes/quickstart.yaml --kills 10 --set make.prompts.path=few.jsonl
 
 Compares every stored row file, every picture and the adapter, byte for byte. Exit code 1 where they differ.
 """

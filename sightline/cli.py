@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -226,6 +227,8 @@ def main() -> None:
     """Entry point: users' mistakes end with a message and code 1, wrong usage with 2."""
     try:
         code = app(standalone_mode=False)
+        if code == 128 + signal.SIGINT:  # some releases of typer answer Ctrl-C themselves, without a word
+            raise KeyboardInterrupt
     except WrongUsage as error:
         error.show()
         code = 2

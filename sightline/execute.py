@@ -236,7 +236,10 @@ _worker: Use | None = None
 def _start_worker(root: str, seed: int, threads: int | None) -> None:
     import signal
 
+    from tqdm import tqdm
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    tqdm.set_lock(threading.RLock())  # its own would be a semaphore of the system, left behind when a worker is ended
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _set_threads(threads)
     global _worker

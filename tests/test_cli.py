@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +11,7 @@ import typer.main
 import yaml
 
 from sightline.cli import app
-from tests.conftest import QUICKSTART, Sightline
+from tests.conftest import QUICKSTART, REPOSITORY, Sightline
 
 VERBS = {
     "check": {"--set"},
@@ -130,6 +134,21 @@ def test_a_folder_of_another_recipe_is_refused_and_left_alone(sightline: Sightli
     (run / "recipe.yaml").write_text("name: other\n")
     failed(sightline("run", recipe_with(tmp_path), "--out", str(run)), "another recipe", "--out")
     assert [path.name for path in run.iterdir() if path.name != ".lock"] == ["recipe.yaml"]
+
+
+def test_ctrl_c_is_answered_with_a_message_and_code_one(tmp_path):
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from sightline.cli import main; main()"
+    command = [sys.executable, "-c", code, "make", str(QUICKSTART), "--out", str(tmp_path / "runs" / "stopped")]
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )
+    while process.poll() is None and not list((tmp_path / "runs").glob("store/rows/prompts/*.parquet")):
+        time.sleep(0.05)
+    assert process.poll() is None, "it ended before it could be stopped"
+    process.send_signal(signal.SIGINT)
+    complaint = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "Ctrl-C" in complaint and "goes on from here" in complaint and "Traceback" not in complaint
 
 
 def test_wrong_usage_ends_with_code_two(sightline: Sightline):

@@ -96,5 +96,5 @@ def refuse_unknown_words(prompts: list[Prompt], painter: Engine, where: str) -> 
     text, words = next(iter(unknown.items()))
     quoted = ", ".join(f"'{word}'" for word in words)
     more = f" ({len(unknown) - 1} more prompts have such words)" if len(unknown) > 1 else ""
-    known = ", ".join(sorted(painter.vocabulary() or ()))
+    known = ", ".join(sorted(word for word in painter.vocabulary() or () if word.isalnum()))
     raise DataError(where, f"{painter.model} does not know {quoted} in the prompt '{text}'{more}", f"it knows: {known}")

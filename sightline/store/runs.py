@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from sightline.errors import RunError
 from sightline.plugin import suggest
 from sightline.store.shards import Shard, Store, written_whole
@@ -32,21 +34,29 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, recipe_text: str, store: Path) -> Run:
-        """Open the folder for this recipe; RunError where it holds a run of another one."""
+        """Open the folder for this recipe; RunError where it holds what another one made.
+
+        How many hands work (`execution`) makes no other recipe: a run may go on with more of them.
+        """
         run = cls(folder)
         written = folder / "recipe.yaml"
-        if written.exists() and written.read_text() != recipe_text:
+        before = written.read_text() if written.exists() else recipe_text
+        if before != recipe_text and not run._may_become(before, recipe_text):
             raise RunError(
                 str(folder),
-                f"this folder holds a run of another recipe ({_first_difference(written.read_text(), recipe_text)})",
+                f"this folder holds a run of another recipe ({_first_difference(before, recipe_text)})",
                 "give another folder with --out: runs beside each other share their store, and nothing stored is made again",
             )
-        if not written.exists():
-            with written_whole(written) as aside:
-                aside.write_text(recipe_text)
+        with written_whole(written) as aside:
+            aside.write_text(recipe_text)
         if not run.manifest_path.exists():
             run.write_manifest({"store": _relative(store, folder), "steps": {}})
         return run
+
+    def _may_become(self, before: str, after: str) -> bool:
+        if not self.manifest_path.exists():
+            return False  # a recipe.yaml that no run wrote
+        return not self.manifest["steps"] or _what(before) == _what(after)
 
     @classmethod
     def open(cls, folder: Path) -> Run:
@@ -130,6 +140,11 @@ def _relative(path: Path, start: Path) -> str:
     import os
 
     return os.path.relpath(path.resolve(), start.resolve())
+
+
+def _what(recipe_text: str) -> dict[str, Any]:
+    """A recipe but for how many hands work on it."""
+    return {key: section for key, section in yaml.safe_load(recipe_text).items() if key != "execution"}
 
 
 def _first_difference(ours: str, theirs: str) -> str:

@@ -56,8 +56,16 @@ class Checkpoint:
         trained = ", ".join(
             f"{count:,} numbers of the {part.replace('_', ' ')}" for part, count in self.num_trained.items() if count
         )
-        losses = f"loss {self.first_loss:.3f} to {self.last_loss:.3f}"
+        losses = ", ".join(f"{name} {first:.3f} to {last:.3f}" for name, (first, last) in self._losses().items())
         return f"{self.num_pairs} pairs, {self.num_steps} steps, {losses}, {trained}, {self.seconds:.1f} s"
+
+    def _losses(self) -> dict[str, tuple[float, float]]:
+        """First and last of the loss, and of the preference loss where more than that is minimised: it starts at log 2."""
+        whole = {"loss": (self.first_loss, self.last_loss)}
+        lines = [json.loads(line) for line in self.log.read_text().splitlines()]
+        if lines[0].get("preference_loss") in (None, lines[0]["loss"]):
+            return whole
+        return {"preference loss": (lines[0]["preference_loss"], lines[-1]["preference_loss"]), **whole}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the run's manifest; paths start at the store."""

@@ -62,4 +62,8 @@ def test_its_paths_in_the_manifest_start_at_the_store(place):
     )
     assert made.to_json()["folder"] == "checkpoints/a1"
     assert made.to_json()["log"] == "checkpoints/a1/log.jsonl"
+    place.folder.mkdir(parents=True)
+    made.log.write_text('{"loss": 0.7, "preference_loss": 0.7}\n{"loss": 0.1, "preference_loss": 0.1}\n')
     assert made.describe() == "3 pairs, 4 steps, loss 0.700 to 0.100, 5 numbers of the language model, 2.0 s"
+    made.log.write_text('{"loss": 0.7, "preference_loss": 0.693}\n{"loss": 0.1, "preference_loss": 0.02}\n')
+    assert "preference loss 0.693 to 0.020, loss 0.700 to 0.100" in made.describe()
