@@ -97,9 +97,7 @@ def import_rows(
     return Imported(written, how.step, len(rows), len({name for row in rows for name in row.pictures}), dropped)
 
 
-def export_rows(
-    source: str | Path | Run | RowFolder, format: str | Format, out: str | Path, step: str | None = None
-) -> Exported:
+def export_rows(source: str | Path | Run | RowFolder, format: str | Format, out: str | Path, step: str | None = None) -> Exported:
     """Write rows of a run, or of a folder of imported ones, in another tool's format, pictures beside them.
 
     `out` is the file, where it ends in .json, .jsonl or .parquet, or else a folder for it.

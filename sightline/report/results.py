@@ -186,7 +186,8 @@ def _span(entry: dict[str, Any] | None) -> Span | None:
 def _plot(base: Span | None, aligned: Span | None, unit: str) -> Markup | None:
     if base is None or aligned is None:
         return None
-    return before_and_after(base, aligned, (0, 100) if unit == "%" else None)
+    is_share = unit == "%" and max(base.value, aligned.value) <= 100  # a ratio of lengths may be more
+    return before_and_after(base, aligned, (0, 100) if is_share else None)
 
 
 def _by_model(counts: dict[str, int] | None) -> str:

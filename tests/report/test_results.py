@@ -109,6 +109,12 @@ def test_a_scale_starts_at_zero_where_that_costs_little_and_stays_within_bounds(
     assert Axis(0, 50, 10, 110).at(25) == 60
 
 
+def test_a_ratio_above_a_hundred_percent_is_drawn_on_a_scale_that_holds_it():
+    ratio = result(123.4, 104.1, -20.9, -17.8, "length_ratio")
+    [benchmark] = benchmarks({"benchmarks": [{"benchmark": "chair", "n": 600, "metrics": [ratio]}]})
+    assert "on a scale from 100 to 125" in str(benchmark.metrics[0].plot)
+
+
 def test_long_curves_are_thinned_by_means_and_keep_their_end():
     points = [(float(step), 2.0 * step) for step in range(1000)]
     thin = thinned(points, most=100)
