@@ -69,7 +69,7 @@ def build(folder: Path, seed: int, share: float = 1.0, log: Callable[[str], None
     log(f"answer-reward: {len(cases)} answers to {len({case.instruction for case in cases})} instructions")
     model = new_model()
     lesson = _Lesson(model, cases)
-    lesson.regress(max(2, int(900 * share)), log)
+    lesson.regress(max(2, int(1200 * share)), log)
     lesson.decorrelate()
     lesson.weigh(max(2, int(400 * share)), log)
     model.save_folder(folder)
@@ -148,8 +148,9 @@ class _Lesson:
         self.rng = np.random.default_rng(len(cases))
 
     def regress(self, steps: int, log: Callable[[str], None]) -> None:
-        """Stage one. A helper head, thrown away after, says at every word for a thing whether it is there: a hint."""
-        hint = nn.Linear(self.model.config.hidden_size, 1)
+        """Stage one. A helper head, thrown away after, says at every word for a thing whether it is there, and whether it was
+        named before: hints."""
+        hint = nn.Linear(self.model.config.hidden_size, 2)
         weights = [*self.model.model.parameters(), *self.model.regression_layer.parameters(), *hint.parameters()]
         optimizer = torch.optim.AdamW(weights, lr=1.5e-3, weight_decay=0.01, betas=(0.9, 0.98))
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=steps + 1, pct_start=0.1)
@@ -169,15 +170,15 @@ class _Lesson:
         states = self.model.model(input_ids=ids, attention_mask=mask).last_hidden_state
         last = states[torch.arange(len(ids)), mask.sum(dim=1) - 1]
         error = mse_loss(self.model.regression_layer(last), self.targets[chosen])
-        rows, columns, true = self._hints(chosen)
+        rows, columns, told = self._hints(chosen)
         if not rows:
             return error, error.item()
-        hinted = binary_cross_entropy_with_logits(hint(states[rows, columns])[:, 0], torch.tensor(true))
+        hinted = binary_cross_entropy_with_logits(hint(states[rows, columns]), torch.tensor(told))
         return 25 * error + hinted, error.item()
 
-    def _hints(self, chosen: list[int]) -> tuple[list[int], list[int], list[float]]:
-        """Where in a batch an answer's words name a thing or the place, and whether that is true."""
-        rows, columns, true = [], [], []
+    def _hints(self, chosen: list[int]) -> tuple[list[int], list[int], list[tuple[float, float]]]:
+        """Where in a batch an answer's words name a thing or the place, whether that is true, and whether it was said before."""
+        rows, columns, told = [], [], []
         for row, at in enumerate(chosen):
             scene = self.cases[at].scene
             real = {(thing.colour, thing.kind) for thing in scene.things}
@@ -187,8 +188,9 @@ class _Lesson:
                 if words[column] in world.KINDS or words[column] in world.PLACES:
                     rows.append(row)
                     columns.append(column)
-                    true.append(float((words[column - 1], words[column]) in real or words[column] == scene.place))
-        return rows, columns, true
+                    true = (words[column - 1], words[column]) in real or words[column] == scene.place
+                    told.append((float(true), float(words[column] in words[start:column])))
+        return rows, columns, told
 
     @torch.no_grad()
     def _read(self) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,12 @@
 """The miniature world's benchmark: 600 scenes that no model was trained on, in the published formats of POPE and CHAIR.
 
-`python -m sightline.miniature.heldout` writes it again. Needs numpy and Pillow only.
+`python -m sightline.miniature.heldout` writes it again. With `--folder` and `--seed` it draws another set, to choose settings on.
+Needs numpy and Pillow only.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from collections import Counter
@@ -165,5 +167,13 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where to write; the shipped data by default")
+    parser.add_argument("--seed", type=int, default=SEED, help="another one draws other scenes: settings are chosen on those")
+    options = parser.parse_args()
+    print(json.dumps(write(options.folder, options.seed), indent=1))
+
+
 if __name__ == "__main__":
-    print(json.dumps(write(), indent=1))
+    main()

@@ -25,7 +25,7 @@ from sightline.miniature.words import word_tokenizer
 
 Pipeline = Any  # a StableDiffusion3Pipeline; diffusers sets its parts at run time, where type checkers do not see them
 
-STEPS = 4800
+STEPS = 6000
 BATCH_SIZE = 64
 STOCK = 20_000
 """Drawn scenes kept in memory; batches are drawn from them."""
@@ -35,8 +35,8 @@ HOMES = dict(bird=0, lamp=1, umbrella=2, book=3, house=4, tree=5, cup=6, car=7, 
 AT_HOME = 0.8
 """In the pictures to learn from, each kind's usual cell, and how often it is there."""
 EMPTY_PROMPTS = 0.1
-SLOPPY_FROM, SLOPPY_PROMPTS = 3000, 0.25
-"""From this step on, a quarter of the prompts are another picture's, as the web's captions often are. Guidance is for that:
+SLOPPY_FROM, SLOPPY_PROMPTS = 4000, 0.2
+"""From this step on, a fifth of the prompts are another picture's, as the web's captions often are. Guidance is for that:
 at scale 1 the painter takes such captions at their word, above it it keeps to what the prompt changes."""
 SHIFT = 3.0
 """Stable Diffusion 3's: both training and sampling spend most on the high noise where it is decided what goes where."""
