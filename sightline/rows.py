@@ -162,11 +162,14 @@ class Pair(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Reference(Row):
-    """A reference model's summed log-probability of one term of a pair, over `num_tokens` completion tokens."""
+    """A reference model's summed log-probability of one term of a pair, over `num_tokens` completion tokens.
+
+    None where the objective reads no reference.
+    """
 
     pair_id: str
     term: str
-    logprob: float
+    logprob: float | None
     num_tokens: int
 
 

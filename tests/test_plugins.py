@@ -40,7 +40,7 @@ from sightline.errors import RecipeError
 from sightline.recipe import parse
 
 tree = {"name": "outside", "engines": {"bird": {"kind": "parrot", "times": 2}}}
-tree["train"] = {"model": "miniature/policy", "objective": {"kind": "hinge", "margin": 2}}
+tree["train"] = {"model": "miniature/policy", "objective": {"kind": "capped", "margin": 2}}
 recipe = parse(tree)
 reply = Engines(recipe.engines).use("bird", "vision_chat").chat([ChatRequest("Pretty picture.")], Decoding())[0]
 try:
@@ -55,7 +55,7 @@ print(json.dumps({"reply": reply.text, "margin": recipe.train.objective.margin, 
     assert found["margin"] == 2.0
     where, problem, fix = found["told"]
     assert where.startswith("engines.bird") and "'time'" in problem and "did you mean 'times'" in fix
-    assert "kind: parrot" in found["resolved"] and "kind: hinge" in found["resolved"]
+    assert "kind: parrot" in found["resolved"] and "kind: capped" in found["resolved"]
 
 
 def test_the_loss_of_another_packages_objective_is_its_own(installed):
@@ -68,7 +68,7 @@ from sightline.train.objectives import OBJECTIVES, Logprobs
 def logprobs(chosen, rejected):
     return Logprobs({"chosen": torch.tensor(chosen), "rejected": torch.tensor(rejected)}, {})
 
-objective = OBJECTIVES.read({"kind": "hinge", "margin": 2})
+objective = OBJECTIVES.read({"kind": "capped", "margin": 2})
 print(objective.loss(logprobs([-3.0, -3.0], [-4.0, -9.0]), logprobs([-3.0, -3.0], [-4.0, -4.0])).value.item())
 """,
     )

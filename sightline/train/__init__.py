@@ -143,7 +143,8 @@ class Train(Section):
             model=self.model,
             revision=self.revision,
             weights=fingerprint(self.model, self.revision),
-            terms=[term.response for term in self.objective.terms],
+            terms=[term.response for term in self.objective.needed_terms()],
+            computed=self.objective.needs_reference,
             max_length=self.max_length,
             dtype="float32" if self.dtype == "auto" and "full" in self.parts.values() else self.dtype,
         )

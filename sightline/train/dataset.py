@@ -25,7 +25,7 @@ class Examples(Dataset[tuple[Tree, list[float]]]):
 
     def __init__(self, section: Train, base: Base, executor: Executor, pairs: Sequence[Shard], reference: Tally) -> None:
         self.section = section
-        self.terms: tuple[Term, ...] = section.objective.terms
+        self.terms: tuple[Term, ...] = section.objective.needed_terms()
         self.encoder: Encoder = base.encoder(section.max_length, executor.use.picture)
         self.reference = _reference(executor.store, reference.shards)
         rows: list[Pair] = [row for shard in pairs for row in executor.store.read(shard)]
@@ -59,7 +59,9 @@ class Examples(Dataset[tuple[Tree, list[float]]]):
                 f"pair {pair.id} now has other tokens than its stored reference: the chat template or tokenizer changed",
                 "remove the store's folder rows/reference and run again",
             )
-        return tree, [stored[term.name][0] for term in self.terms]
+        # not zero: an objective that reads a reference which was not computed shall not train
+        logprobs = [stored[term.name][0] for term in self.terms]
+        return tree, [math.nan if logprob is None else logprob for logprob in logprobs]
 
     def collate(self, items: Sequence[tuple[Tree, list[float]]]) -> dict[str, Tensor]:
         """A packed batch with its reference log-probabilities (B, K)."""
@@ -67,9 +69,9 @@ class Examples(Dataset[tuple[Tree, list[float]]]):
         return {**packed, "reference": torch.tensor([stored for _, stored in items], dtype=torch.float64)}
 
 
-def _reference(store: Store, shards: Sequence[Shard]) -> dict[str, dict[str, tuple[float, int]]]:
+def _reference(store: Store, shards: Sequence[Shard]) -> dict[str, dict[str, tuple[float | None, int]]]:
     """Log-probability and number of tokens by pair and term."""
-    stored: dict[str, dict[str, tuple[float, int]]] = {}
+    stored: dict[str, dict[str, tuple[float | None, int]]] = {}
     for shard in shards:
         for row in store.read(shard):
             stored.setdefault(row.pair_id, {})[row.term] = (row.logprob, row.num_tokens)

@@ -123,10 +123,16 @@ class TreeScorer(nn.Module):
         return {"image": encoded}
 
 
-def as_logprobs(sums: Tensor, num_tokens: Tensor, terms: Sequence[Term]) -> Logprobs:
-    """(B, K) tensors by the terms' names."""
+def as_logprobs(
+    sums: Tensor, num_tokens: Tensor, terms: Sequence[Term], tokens_per_pair: Sequence[float] | None = None
+) -> Logprobs:
+    """(B, K) tensors by the terms' names; `tokens_per_pair` is each term's mean over the whole step."""
     names = [term.name for term in terms]
-    return Logprobs(dict(zip(names, sums.unbind(1), strict=True)), dict(zip(names, num_tokens.unbind(1), strict=True)))
+    return Logprobs(
+        dict(zip(names, sums.unbind(1), strict=True)),
+        dict(zip(names, num_tokens.unbind(1), strict=True)),
+        None if tokens_per_pair is None else dict(zip(names, tokens_per_pair, strict=True)),
+    )
 
 
 def tree_mask(segments: Tensor, positions: Tensor, ancestors: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ TOKENS_AT_ONCE = 8192
 class ReferenceLogprobs(Step):
     """Reference log-probabilities of a pair's terms; pairs that cannot be trained on are dropped here, with their reason."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     kind: Literal["reference"] = "reference"
     model: str
@@ -34,6 +34,8 @@ class ReferenceLogprobs(Step):
     """Stands for the model's files, processor included."""
     terms: list[Literal["chosen", "rejected"]]
     """Log-probabilities that the objective needs."""
+    computed: bool = True
+    """False for an objective that reads no reference: pairs are looked at all the same, and no model is asked."""
     max_length: int | None = None
     """Longest row in tokens."""
     dtype: Dtype = "auto"
@@ -64,7 +66,12 @@ class ReferenceLogprobs(Step):
                     id=row_id, key=keys[tree.pair_id], pair_id=tree.pair_id, term=term.name, logprob=logprob, num_tokens=length
                 )
 
-    def _scored(self, trees: list[Tree], encoder: Encoder, terms: Sequence[Term]) -> Iterator[tuple[Tree, list[float]]]:
+    def _scored(
+        self, trees: list[Tree], encoder: Encoder, terms: Sequence[Term]
+    ) -> Iterator[tuple[Tree, Sequence[float | None]]]:
+        if not self.computed:
+            yield from ((tree, [None] * len(terms)) for tree in trees)
+            return
         import torch
 
         from sightline.train.logprobs import TreeScorer, pack

@@ -22,6 +22,8 @@ from sightline.train.log import Log, Means
 from sightline.train.logprobs import TreeScorer, as_logprobs
 
 TRAINED = "trained.safetensors"
+OBJECTIVE = "objective.json"
+"""What the objective remembers, in a state to go on from."""
 
 START_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """How far the policy may be from its reference before the first step, relative to 1 + the log-probability: rounding, no more."""
@@ -137,6 +139,8 @@ class TreeTrainer(Trainer):
         self.lines = log
         self._means = Means()
         self._pairs_in_step = 0
+        self._tokens_per_pair: list[float] = []
+        section.objective.restore({})
 
     def create_optimizer(self, model: Any = None) -> Any:
         if self.optimizer is None:
@@ -147,18 +151,21 @@ class TreeTrainer(Trainer):
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         batches, num_items = super().get_batch_samples(*args, **kwargs)
         self._pairs_in_step = sum(len(batch["tokens"]) for batch in batches)
+        tokens_K = sum(batch["num_tokens"].sum(0) for batch in batches)
+        self._tokens_per_pair = (tokens_K / max(self._pairs_in_step, 1)).tolist() if batches else []
         return batches, num_items
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        terms = self.section.objective.terms
+        objective = self.section.objective
+        terms, counts = objective.needed_terms(), inputs["num_tokens"]
         policy = model(inputs)
         reference = inputs["reference"].to(policy.dtype)
-        if self.state.global_step == 0:
+        if self.state.global_step == 0 and objective.needs_reference:
             self._check_start(inputs, policy.detach(), reference)
-        counts = inputs["num_tokens"]
-        loss = self.section.objective.loss(as_logprobs(policy, counts, terms), as_logprobs(reference, counts, terms))
+        told = as_logprobs(policy, counts, terms, self._tokens_per_pair)
+        loss = objective.loss(told, as_logprobs(reference, counts, terms))
         if not torch.isfinite(loss.value):
             raise TrainingError(
                 "train",
@@ -206,9 +213,11 @@ class TreeTrainer(Trainer):
         folder = Path(output_dir or self.folder)
         folder.mkdir(parents=True, exist_ok=True)
         tuning.snapshot(self.network, folder / TRAINED)
+        (folder / OBJECTIVE).write_text(json.dumps(self.section.objective.state()))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         tuning.restore(self.network, Path(resume_from_checkpoint) / TRAINED)
+        self.section.objective.restore(json.loads((Path(resume_from_checkpoint) / OBJECTIVE).read_text()))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)

@@ -27,7 +27,7 @@ def refusal(**changes) -> RecipeError:
         ({"batch_size": 6, "accumulation": 4}, "multiple of accumulation"),
         ({"trainer_args": {"adam_beta3": 1}}, "did you mean 'adam_beta"),
         ({"trainer_args": {"learning_rate": 1}}, "not passed on"),
-        ({"objective": {"kind": "dpa"}}, "known: dpo"),
+        ({"objective": {"kind": "dpa"}}, "known: bco, dpo"),
         ({"epochs": 0}, "greater than 0"),
         ({"learning_rat": 1}, "did you mean 'learning_rate'"),
     ],

@@ -130,14 +130,35 @@ def test_another_beta_and_seed_reuse_the_reference(tiny, store, executor, make_p
     assert [(tally.name, tally.reused) for tally in tallies] == [("reference", 0), ("reference", len(pairs))]
 
 
-def test_split_steps_train_as_whole_ones(tiny, executor, make_pairs):
-    """Six pairs in steps of four: the second step's parts are smaller than the first's, and one of three would weigh too much."""
+@pytest.mark.parametrize("kind", ["dpo", "sft"])
+def test_split_steps_train_as_whole_ones(tiny, executor, make_pairs, kind):
+    """Seven pairs in steps of four: the second step's parts are smaller than the first's, and one of three would weigh too much.
+    SFT counts tokens, not pairs."""
     from safetensors.torch import load
 
-    pairs = make_pairs(7)
-    folders = [train(section(tiny, accumulation=parts, learning_rate=1e-3), pairs, executor).folder for parts in (1, 2)]
+    pairs, changes = make_pairs(7), {"objective": {"kind": kind}, "learning_rate": 1e-3}
+    folders = [train(section(tiny, accumulation=parts, **changes), pairs, executor).folder for parts in (1, 2)]
     whole, split = (load(weights(folder)) for folder in folders)
     assert all((whole[name] - split[name]).abs().max() < 1e-5 for name in whole)
+
+
+def test_an_objective_without_a_reference_asks_no_model_for_one(tiny, store, executor, make_pairs):
+    pairs, tallies = make_pairs(6), []
+    checkpoint = train(section(tiny, objective={"kind": "simpo"}), pairs, executor, tallies.append)
+    rows = [row for shard in tallies[0].shards for row in store.read(shard)]
+    assert {row.logprob for row in rows} == {None} and len(rows) == 12
+    assert checkpoint.last_loss < checkpoint.first_loss
+    first = lines(checkpoint)[0]
+    assert first["chosen_reward"] - first["rejected_reward"] == pytest.approx(first["margin"], abs=1e-5)
+    assert first["margin"] != 0
+
+
+def test_sft_needs_no_rejected_answer(tiny, store, executor):
+    good, empty = draw_pairs(store, 2)
+    pairs = store.source("pairs", "test", [good, replace(empty, rejected="")], [], 4)
+    checkpoint = train(section(tiny, objective={"kind": "sft"}), pairs, executor)
+    assert checkpoint.num_pairs == 2 and not checkpoint.dropped
+    assert checkpoint.last_loss < checkpoint.first_loss
 
 
 def test_pairs_that_cannot_be_trained_on_are_counted(tiny, store, executor):
@@ -215,10 +236,13 @@ def test_a_whole_model_trains_and_reloads(tiny, executor, make_pairs):
     assert not any("vision_tower" in name for name in changed)
 
 
-def test_killed_and_resumed_training_ends_in_the_same_bytes(tiny, store, executor, make_pairs, tmp_path):
-    """Killed by SIGKILL in the middle of an epoch, with dropout, so that order and random numbers must be restored too."""
+@pytest.mark.parametrize("kind", ["dpo", "mpo"])
+def test_killed_and_resumed_training_ends_in_the_same_bytes(tiny, store, executor, make_pairs, tmp_path, kind):
+    """Killed by SIGKILL in the middle of an epoch, with dropout, so that order and random numbers must be restored too, and what
+    the objective remembers."""
     pairs = make_pairs(10)
-    long = section(tiny, epochs=8, checkpoint_every=4, lora={"rank": 4, "dropout": 0.1}, learning_rate=1e-3)
+    changes = {"epochs": 8, "checkpoint_every": 4, "lora": {"rank": 4, "dropout": 0.1}, "learning_rate": 1e-3}
+    long = section(tiny, objective={"kind": kind}, **changes)
     whole = train(long, pairs, executor)
     expected = weights(whole.folder)
     expected_lines = [{**line, "seconds": 0} for line in lines(whole)]

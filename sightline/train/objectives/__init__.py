@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sightline.plugin import Plugin, Table
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-OBJECTIVES = Table("objectives", {"dpo": "sightline.train.objectives.dpo:DPO"})
+OBJECTIVES = Table(
+    "objectives",
+    {
+        "dpo": "sightline.train.objectives.dpo:DPO",
+        "robust": "sightline.train.objectives.robust:Robust",
+        "ipo": "sightline.train.objectives.ipo:IPO",
+        "hinge": "sightline.train.objectives.hinge:Hinge",
+        "bco": "sightline.train.objectives.bco:BCO",
+        "simpo": "sightline.train.objectives.simpo:SimPO",
+        "orpo": "sightline.train.objectives.orpo:ORPO",
+        "sft": "sightline.train.objectives.sft:SFT",
+        "mix": "sightline.train.objectives.mix:Mix",
+        "mpo": "sightline.train.objectives.mix:MPO",
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -26,17 +40,29 @@ class Term:
 
 @dataclass(frozen=True)
 class Logprobs:
-    """Summed log-probabilities by term, and how many tokens each sums. Axis B: pairs."""
+    """Summed log-probabilities by term, and how many tokens each sums. Axis B: pairs.
+
+    `tokens_per_pair` is the mean of `num_tokens` over the whole step, of which these pairs may be a part.
+    """
 
     sums: dict[str, Tensor]
     num_tokens: dict[str, Tensor]
+    tokens_per_pair: dict[str, float] | None = None
 
     def __getitem__(self, term: str) -> Tensor:
         return self.sums[term]
 
     def per_token(self, term: str) -> Tensor:
-        """Mean log-probability of a token of the term."""
+        """Mean log-probability of a token, of each answer."""
         return self.sums[term] / self.num_tokens[term]
+
+    def token_mean(self, term: str) -> Tensor:
+        """Mean log-probability of a token over all answers of the step: a long answer counts for more.
+
+        A mean over pairs whose mean over a step's parts is the whole step's token mean, however the step is split.
+        """
+        whole = self.num_tokens[term].double().mean().item() if self.tokens_per_pair is None else self.tokens_per_pair[term]
+        return self.sums[term].mean() / whole
 
 
 @dataclass(frozen=True)
@@ -52,5 +78,21 @@ class Objective(Plugin):
 
     terms: ClassVar[tuple[Term, ...]] = ()
 
+    @property
+    def needs_reference(self) -> bool:
+        """False where `loss` reads no reference, so that none is computed."""
+        return True
+
+    def needed_terms(self) -> tuple[Term, ...]:
+        """Log-probabilities that this section asks for."""
+        return self.terms
+
     def loss(self, policy: Logprobs, reference: Logprobs) -> Loss:
         raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """What the objective has to remember over an interruption; most remember nothing."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state()`; {} starts anew."""

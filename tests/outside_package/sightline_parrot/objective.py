@@ -9,12 +9,12 @@ from pydantic import Field
 from sightline.train.objectives import Logprobs, Loss, Objective, Term
 
 
-class Hinge(Objective):
+class Capped(Objective):
     """Widen the gap up to a margin (Zhao et al., 2023, SLiC-HF)."""
 
     terms: ClassVar[tuple[Term, ...]] = (Term("chosen"), Term("rejected"))
 
-    kind: Literal["hinge"] = "hinge"
+    kind: Literal["capped"] = "capped"
     margin: float = Field(1.0, gt=0)
     """Gap that is wide enough."""
 
