@@ -32,6 +32,8 @@ class Base:
         """The model on its device, without dropout: a policy that forgets at random never equals its reference."""
         import torch
 
+        from sightline.train import attention
+
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = {"cuda": "bfloat16"}.get(device.type, "float32") if self.dtype == "auto" else self.dtype
         network = load_model(self.model, self.revision, dtype, device)  # type: ignore[arg-type]
@@ -42,6 +44,7 @@ class Base:
                 f"known: {', '.join(FAMILIES)}",
             )
         _without_dropout(network)
+        attention.split(network)
         return network
 
     @cached_property

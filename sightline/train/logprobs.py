@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sightline.train import attention
 from sightline.train.examples import Pictures, Tree
 from sightline.train.objectives import Logprobs, Term
 
@@ -29,6 +30,7 @@ def pack(trees: Sequence[Tree], terms: Sequence[Term], pictures: Pictures, pad: 
     )
     scored = torch.tensor([place for at, tree in enumerate(trees) for place in _scored(at, tree, terms)], dtype=torch.long)
     batch = {"tokens": tokens, "segments": segments, "positions": positions, "ancestors": _ancestors(trees), "scored": scored}
+    batch["chains"] = torch.tensor([chain for at, tree in enumerate(trees) for chain in attention.chains(at, tree)])
     counts = [[len(tree.completion(term.name).tokens) for term in terms] for tree in trees]
     return {**batch, "num_tokens": torch.tensor(counts), **_pictures(trees, pictures)}
 
@@ -102,16 +104,22 @@ class TreeScorer(nn.Module):
         made = base.model(
             input_ids=batch["tokens"],
             position_ids=batch["positions"],
-            # only a 4-D mask is taken as it is: a 2-D one, or none, reads restarting positions as other documents
-            attention_mask=tree_mask(batch["segments"], batch["positions"], batch["ancestors"])[:, None],
             mm_encoder_outputs=self._encoded(batch),
             use_cache=False,
+            **self._sight(batch),
         )
         row, column, token, term = batch["scored"].unbind(1)
         scores_N = token_logprobs(base.lm_head, made.last_hidden_state[row, column], token)
         num_terms = batch["num_tokens"].shape[1]
         sums = scores_N.new_zeros(len(batch["tokens"]) * num_terms).index_add(0, row * num_terms + term, scores_N)
         return sums.view(-1, num_terms)
+
+    def _sight(self, batch: dict[str, Tensor]) -> dict[str, Tensor | None]:
+        """What says which tokens see which: chains for long rows, a mask for short ones."""
+        if attention.is_split(self.base) and batch["tokens"].shape[1] >= attention.SPLIT_FROM:
+            return {"attention_mask": None, "chains": batch["chains"]}
+        # only a 4-D mask is taken as it is: a 2-D one, or none, reads restarting positions as other documents
+        return {"attention_mask": tree_mask(batch["segments"], batch["positions"], batch["ancestors"])[:, None]}
 
     def _encoded(self, batch: dict[str, Tensor]) -> dict[str, Any] | None:
         """Features of each distinct picture, made once, laid out in the order of the places that show them."""

@@ -8,6 +8,7 @@ from sightline.engines import Engines
 from sightline.engines.transformers import load_processor
 from sightline.execute import Use
 from sightline.rows import Pair
+from sightline.train import attention, logprobs
 from sightline.train.examples import Encoder, Segment, Tree
 from sightline.train.logprobs import TreeScorer, pack, token_logprobs
 from sightline.train.objectives import Term
@@ -43,6 +44,19 @@ def pairs(store) -> list[Pair]:
     return [first, again, both, replace(fourth, pictures=[], instruction="Say something.", chosen="No.")]
 
 
+@pytest.fixture(params=["masked", "split"])
+def network_either_way(request, tiny, monkeypatch):
+    """The model with one mask of tokens by tokens, and with a call a chain."""
+    from transformers import AutoModelForImageTextToText
+
+    made = AutoModelForImageTextToText.from_pretrained(tiny, dtype=torch.float64)
+    if request.param == "split":
+        attention.split(made)
+        monkeypatch.setattr(attention, "SPLIT_FROM", 0)
+        monkeypatch.delattr(logprobs, "tree_mask")  # whoever asks for a mask all the same is told
+    return made
+
+
 def plain(network: nn.Module, encoder: Encoder, pair: Pair, answer: str) -> Tensor:
     """The sum over an answer's tokens, from an ordinary forward pass over prompt and answer."""
     processor = encoder.processor
@@ -70,7 +84,8 @@ def gradients(network: nn.Module, sums: Tensor) -> list[Tensor]:
     return torch.autograd.grad((weights * sums).sum(), list(network.parameters()), allow_unused=True)
 
 
-def test_packed_trees_have_the_logprobs_and_gradients_of_plain_rows(network, encoder, pairs):
+def test_packed_trees_have_the_logprobs_and_gradients_of_plain_rows(network_either_way, encoder, pairs):
+    network = network_either_way
     rows = torch.stack(
         [
             torch.stack([plain(network, encoder, pair, pair.chosen), plain(network, encoder, pair, pair.rejected)])
@@ -96,8 +111,9 @@ def test_each_distinct_picture_goes_through_the_tower_once(network, encoder, pai
     assert seen == [2]  # five places show two pictures (the fourth pair has none)
 
 
-def test_a_deeper_tree_sees_its_own_path_only(network, encoder):
+def test_a_deeper_tree_sees_its_own_path_only(network_either_way, encoder):
     """Two questions on one picture, two answers each: the shape that later objectives need."""
+    network = network_either_way
     prompt, first, second, yes, no = (tuple(range(at, at + 5)) for at in (300, 310, 320, 330, 340))
     segments = (Segment(prompt), Segment(first, 0), Segment(second, 0), Segment(no, 1, "rejected"), Segment(yes, 2, "chosen"))
     sums = TreeScorer(network)(pack([Tree("deep", segments)], TERMS, encoder.pictures, 0))[0]
@@ -107,7 +123,8 @@ def test_a_deeper_tree_sees_its_own_path_only(network, encoder):
         assert abs(value - scores.sum()) < 1e-9
 
 
-def test_gradient_checkpointing_changes_no_gradient(network, encoder, pairs):
+def test_gradient_checkpointing_changes_no_gradient(network_either_way, encoder, pairs):
+    network = network_either_way
     before = gradients(network, packed(network, encoder, pairs))
     recompute(network)
     network.train()

@@ -1,0 +1,117 @@
+"""Attention over packed prefix trees without a mask of tokens by tokens (a torch file).
+
+A tree's tokens stand in chains: runs of columns in which each token sees those before it, and all of the columns on the way from
+the root that the run continues. So a chain is one causal attention, over its own tokens and a prefix.
+Axes: B trees, H heads, T packed tokens, D numbers a head, C chains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+
+from sightline.train.examples import Tree
+
+NAME = "sightline_tree"
+SPLIT_FROM = 384
+"""Packed tokens from which on chains are faster than one masked call; below, the calls' number costs more than the mask."""
+
+
+def split(network: Any) -> None:
+    """Let the model's language part attend by chains where it is given some.
+
+    No mask function is registered for this attention, so a model that is prepared like this masks no padding of ordinary rows:
+    it is for trees only.
+    """
+    AttentionInterface.register(NAME, tree_attention)
+    network.config.get_text_config()._attn_implementation = NAME
+
+
+def is_split(network: Any) -> bool:
+    """Whether `split` has prepared this model."""
+    return network.config.get_text_config()._attn_implementation == NAME
+
+
+def chains(row: int, tree: Tree) -> Iterator[tuple[int, int, int, int, int]]:
+    """(row, first column, column past the last, the chain it branches from or -1, the column where it branches).
+
+    A chain goes on through children that stand right after their parents. Chains are numbered in the order of their columns,
+    within the row.
+    """
+    columns = [0]
+    for segment in tree.segments:
+        columns.append(columns[-1] + len(segment.tokens))
+    chain_of: list[int] = []
+    starts: list[int] = []  # the first segment of each chain
+    for index, segment in enumerate(tree.segments):
+        if index == 0 or segment.parent != index - 1:
+            starts.append(index)
+        chain_of.append(len(starts) - 1)
+    for at, first in enumerate(starts):
+        end = starts[at + 1] if at + 1 < len(starts) else len(tree.segments)
+        parent = tree.segments[first].parent
+        origin = (-1, 0) if parent is None else (chain_of[parent], columns[parent + 1])
+        yield (row, columns[first], columns[end], *origin)
+
+
+def tree_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    chains: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention in transformers' form: (B, H, T, D) in, (B, T, H, D) out. Without chains it is the library's own."""
+    if chains is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
+    groups = getattr(module, "num_key_value_groups", 1)
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    rows = [_row(query[at], key[at], value[at], some, scaling) for at, some in enumerate(_by_row(chains, len(query)))]
+    return torch.stack(rows).transpose(1, 2).contiguous(), None
+
+
+Chain = tuple[int, int, int, int]
+
+
+def _by_row(chains: Tensor, num_rows: int) -> list[list[Chain]]:
+    found: list[list[Chain]] = [[] for _ in range(num_rows)]
+    for row, start, end, origin, cut in chains.tolist():
+        found[row].append((start, end, origin, cut))
+    return found
+
+
+def _row(query: Tensor, key: Tensor, value: Tensor, chains: list[Chain], scaling: float | None) -> Tensor:
+    """(H, T, D) of one tree; columns after its last token stay zero."""
+    made = []
+    for start, end, origin, cut in chains:
+        seen = [*_prefix(chains, origin, cut), (start, end)]
+        keys, values = (torch.cat([tensor[:, a:b] for a, b in seen], dim=1) for tensor in (key, value))
+        num, before = end - start, sum(b - a for a, b in seen) - (end - start)
+        mask = None
+        if before:  # a token sees the prefix, and its own chain up to itself
+            mask = torch.ones(num, before + num, dtype=torch.bool, device=query.device).tril(before)
+        made.append(
+            scaled_dot_product_attention(
+                query[None, :, start:end], keys[None], values[None], attn_mask=mask, is_causal=mask is None, scale=scaling
+            )[0]
+        )
+    rest = query.shape[1] - chains[-1][1]
+    return torch.cat([*made, query.new_zeros(query.shape[0], rest, value.shape[-1])], dim=1)
+
+
+def _prefix(chains: list[Chain], origin: int, cut: int) -> list[tuple[int, int]]:
+    """Columns from the root to where a chain branches off."""
+    if origin < 0:
+        return []
+    start, _, earlier, earlier_cut = chains[origin]
+    return [*_prefix(chains, earlier, earlier_cut), (start, cut)]
