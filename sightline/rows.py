@@ -236,7 +236,8 @@ def _arrow_type(kind: Any) -> pyarrow.DataType:
     if typing.get_origin(kind) is list:
         return pyarrow.list_(_arrow_type(typing.get_args(kind)[0]))
     if typing.get_origin(kind) is dict:
-        return pyarrow.map_(pyarrow.string(), _arrow_type(typing.get_args(kind)[1]))
+        # not Arrow's map, which Hugging Face's datasets do not know
+        return pyarrow.list_(pyarrow.struct([("key", pyarrow.string()), ("value", _arrow_type(typing.get_args(kind)[1]))]))
     return pyarrow.struct([(name, _arrow_type(inner)) for name, inner in fields_of(kind).items()])
 
 
@@ -263,7 +264,7 @@ def _revive(kind: Any, value: Any) -> Any:
     if typing.get_origin(kind) is list:
         return [_revive(typing.get_args(kind)[0], entry) for entry in value]
     if typing.get_origin(kind) is dict:
-        return dict(value)
+        return value if isinstance(value, dict) else {entry["key"]: entry["value"] for entry in value}
     return from_record(kind, value) if isinstance(value, dict) else value
 
 

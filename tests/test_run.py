@@ -87,6 +87,15 @@ def test_a_steps_rows_open_as_a_dataset_with_pictures(whole: Run):
     assert sightline.rows(whole.folder, "pairs")[0]["pictures"][0].size == (24, 24)
 
 
+def test_every_steps_rows_open_as_a_dataset(whole: Run):
+    import sightline
+
+    for step, entry in whole.manifest["steps"].items():
+        assert sightline.rows(whole.folder, step).num_rows == entry["rows"], step
+    claims = sightline.rows(whole.folder, "annotations/claims")[0]
+    assert {"claims", "rejected"} <= {entry["key"] for entry in claims["aspects"]}
+
+
 def test_a_finished_run_started_again_computes_nothing_and_needs_no_torch(whole: Run, folder: Path):
     code = (
         "import sys, sightline; run = sightline.run(sys.argv[1], sys.argv[2], sys.argv[3:]);"

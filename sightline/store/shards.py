@@ -140,13 +140,15 @@ def _write_table(path: Path, kind: type, rows: Sequence[Any]) -> None:
 
 
 def _cell(value: Any, kind: Any) -> Any:
+    """A column's value as Arrow takes it: a mapping stands as its entries."""
     import pyarrow
 
-    return list(value.items()) if pyarrow.types.is_map(kind) else value
+    is_mapping = isinstance(value, dict) and pyarrow.types.is_list(kind)
+    return [{"key": key, "value": entry} for key, entry in value.items()] if is_mapping else value
 
 
 def _read_table(path: Path, kind: type) -> list[Any]:
     import pyarrow.parquet
 
     table = pyarrow.parquet.ParquetFile(path).read()  # read_table would import datasets and pandas for nothing
-    return [from_record(kind, record) for record in table.to_pylist(maps_as_pydicts="strict")]
+    return [from_record(kind, record) for record in table.to_pylist()]
