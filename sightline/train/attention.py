@@ -8,6 +8,7 @@ Axes: B trees, H heads, T packed tokens, D numbers a head, C chains.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -75,9 +76,9 @@ def tree_attention(
     if chains is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
     groups = getattr(module, "num_key_value_groups", 1)
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    rows = [_row(query[at], key[at], value[at], some, scaling) for at, some in enumerate(_by_row(chains, len(query)))]
-    return torch.stack(rows).transpose(1, 2).contiguous(), None
+    tensors = zip(query.unbind(), repeat_kv(key, groups).unbind(), repeat_kv(value, groups).unbind(), strict=True)
+    rows = [_row(*some, found, scaling) for some, found in zip(tensors, _by_row(chains, len(query)), strict=True)]
+    return torch.stack(rows), None
 
 
 Chain = tuple[int, int, int, int]
@@ -91,22 +92,36 @@ def _by_row(chains: Tensor, num_rows: int) -> list[list[Chain]]:
 
 
 def _row(query: Tensor, key: Tensor, value: Tensor, chains: list[Chain], scaling: float | None) -> Tensor:
-    """(H, T, D) of one tree; columns after its last token stay zero."""
+    """(T, H, D) of one tree, from (H, T, D); columns after its last token stay zero."""
+    queries, keys, values = (_Columns(tensor, chains) for tensor in (query, key, value))
     made = []
     for start, end, origin, cut in chains:
         seen = [*_prefix(chains, origin, cut), (start, end)]
-        keys, values = (torch.cat([tensor[:, a:b] for a, b in seen], dim=1) for tensor in (key, value))
-        num, before = end - start, sum(b - a for a, b in seen) - (end - start)
+        num, before = end - start, sum(b - a for a, b in seen[:-1])
         mask = None
         if before:  # a token sees the prefix, and its own chain up to itself
             mask = torch.ones(num, before + num, dtype=torch.bool, device=query.device).tril(before)
-        made.append(
-            scaled_dot_product_attention(
-                query[None, :, start:end], keys[None], values[None], attn_mask=mask, is_causal=mask is None, scale=scaling
-            )[0]
+        own = (queries[[(start, end)]], keys[seen], values[seen])
+        scores = scaled_dot_product_attention(
+            *(part[None] for part in own), attn_mask=mask, is_causal=mask is None, scale=scaling
         )
-    rest = query.shape[1] - chains[-1][1]
-    return torch.cat([*made, query.new_zeros(query.shape[0], rest, value.shape[-1])], dim=1)
+        made.append(scores[0].transpose(0, 1))
+    if rest := query.shape[1] - chains[-1][1]:
+        made.append(query.new_zeros(rest, query.shape[0], value.shape[-1]))
+    return torch.cat(made)
+
+
+class _Columns:
+    """Runs of a tensor's columns (H, T, D). Cut once, so that the gradient is put together once and not a run at a time."""
+
+    def __init__(self, tensor: Tensor, chains: list[Chain]) -> None:
+        self.bounds = sorted({0, tensor.shape[1], *(at for start, end, _, cut in chains for at in (start, end, cut))})
+        self.pieces = tensor.split([b - a for a, b in pairwise(self.bounds)], dim=1)
+
+    def __getitem__(self, runs: list[tuple[int, int]]) -> Tensor:
+        """The columns of these runs, behind each other."""
+        found = [piece for a, b in runs for piece in self.pieces[self.bounds.index(a) : self.bounds.index(b)]]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
 
 def _prefix(chains: list[Chain], origin: int, cut: int) -> list[tuple[int, int]]:
