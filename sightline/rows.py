@@ -174,6 +174,20 @@ class Reference(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Negative(Row):
+    """What a pair is held against besides its rejected answer. A spoilt picture's name is `<picture>|<how>|<seed>`.
+
+    `instruction` is another row's, None where none is asked for; `source_ids` are the rows that lent a question or pictures.
+    """
+
+    pair_id: str
+    instruction: str | None
+    pictures: list[str]
+    seed: int
+    source_ids: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Item(Row):
     """A benchmark's question about pictures. `group` is the picture, the unit that intervals resample; `target` is JSON."""
 
@@ -277,6 +291,7 @@ ROW_TYPES: dict[str, type[Row]] = {
     "judgements": Judgement,
     "annotations": Annotation,
     "pairs": Pair,
+    "negatives": Negative,
     "reference": Reference,
     "items": Item,
     "answers": Answer,

@@ -33,7 +33,10 @@ HEAVY = {"torch", "transformers", "diffusers", "peft", "accelerate", "bitsandbyt
 TORCH_FILES = {
     "sightline.engines.image_reward_model",
     "sightline.engines.armorm_model",
-    *(f"sightline.train.{name}" for name in ("attention", "dataset", "examples", "log", "logprobs", "trainer", "tuning")),
+    *(
+        f"sightline.train.{name}"
+        for name in ("attention", "dataset", "examples", "spoiling", "log", "logprobs", "trainer", "tuning")
+    ),
 }
 WITHOUT_TORCH = ("report", "formats")
 

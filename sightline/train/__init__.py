@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -17,6 +18,7 @@ from sightline.store.address import digest
 from sightline.store.shards import Shard
 from sightline.train.base import Dtype
 from sightline.train.checkpoint import Checkpoint, Place
+from sightline.train.negatives import MakeNegatives, Negatives
 from sightline.train.objectives import OBJECTIVES
 from sightline.train.reference import ReferenceLogprobs
 
@@ -57,6 +59,8 @@ class Train(Section):
     """Folder that `sightline import` wrote; absent: the pairs that this recipe makes."""
     objective: OBJECTIVES.section()  # type: ignore[valid-type]
     """What training pushes towards."""
+    negatives: Negatives = Negatives()
+    """How spoilt pictures and other rows' questions are made, for objectives that ask for them."""
     vision_tower: Mode = "frozen"
     """frozen, lora (adapters on its linear layers) or full."""
     projector: Mode = "frozen"
@@ -121,6 +125,8 @@ class Train(Section):
             )
         if "full" in self.parts.values() and self.dtype == "bfloat16":
             raise _conflict("bfloat16 weights lose the small updates of a part that trains whole", "use dtype float32 or auto")
+        if self.negatives != Negatives() and self.negative_step() is None:
+            raise _conflict(f"the objective {self.objective.kind} asks for no negatives", "leave out train.negatives")
         if self.batch_size % self.accumulation:
             raise _conflict(
                 "batch_size must be a multiple of accumulation", "each part of a step holds batch_size / accumulation pairs"
@@ -143,15 +149,21 @@ class Train(Section):
             model=self.model,
             revision=self.revision,
             weights=fingerprint(self.model, self.revision),
-            terms=[term.response for term in self.objective.needed_terms()],
+            terms=[term.name for term in self.objective.needed_terms()],
             computed=self.objective.needs_reference,
             max_length=self.max_length,
             dtype="float32" if self.dtype == "auto" and "full" in self.parts.values() else self.dtype,
         )
 
+    def negative_step(self) -> MakeNegatives | None:
+        """The step that stores what pairs are held against besides their rejected answers; None where nothing is."""
+        parts = sorted({part for term in self.objective.needed_terms() for part in term.negatives})
+        return MakeNegatives(parts=parts, settings=self.negatives) if parts else None
+
     def address(self, weights: str, pairs: Sequence[Shard], reference: Sequence[Shard]) -> str:
         """Stands for everything that decides what training comes to."""
-        told = self.model_dump(exclude={"pairs", "threads", "checkpoint_every", "log_every"})
+        # negatives are in the reference's address where any are used
+        told = self.model_dump(exclude={"pairs", "negatives", "threads", "checkpoint_every", "log_every"})
         told["trainer_args"] = {name: value for name, value in self.trainer_args.items() if name in DECIDING_ARGS}
         shards = [[shard.address for shard in some] for some in (pairs, reference)]
         return digest("train", VERSION, told, weights, shards)
@@ -167,10 +179,19 @@ def _conflict(problem: str, fix: str) -> PydanticCustomError:
 OnStep = Callable[[Tally], None]
 
 
-def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: OnStep | None = None) -> Checkpoint:
-    """Reference log-probabilities, then training; what is stored is returned at once, and what was cut short goes on.
+@dataclass(frozen=True)
+class Prepared:
+    """What is stored before training: the reference's tally and the negatives' shards; and why pairs were left out."""
 
-    `on_step` is told of the reference step's tally, which counts the pairs that cannot be trained on.
+    reference: Tally
+    negatives: list[Shard]
+    dropped: dict[str, int]
+
+
+def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: OnStep | None = None) -> Checkpoint:
+    """Negatives and reference log-probabilities, then training; what is stored is returned at once, what was cut short goes on.
+
+    `on_step` is told of these steps' tallies, which count the pairs that cannot be trained on.
     """
     seed = executor.use.seed if section.seed is None else section.seed
     threads = section.threads or executor.execution.threads
@@ -178,10 +199,8 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
     step = section.reference()
     # in this process, so that training goes on with the same loaded model; a seed decides nothing here
     here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=threads), executor.watch)
-    tally = here.run(Task("reference", step, ("pairs",)), [pairs])
-    if on_step is not None:
-        on_step(tally)
-    place = Place.of(executor.store, section.address(step.weights, pairs, tally.shards))
+    prepared = _prepare(section, step, pairs, here, on_step)
+    place = Place.of(executor.store, section.address(step.weights, pairs, prepared.reference.shards))
     if place.finished:
         place.clear()
         return Checkpoint.read(place.folder)
@@ -189,10 +208,26 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
     from sightline.train.trainer import fit
 
     with place.locked():
-        fit(section, step.base, pairs, tally, executor, place)
+        fit(section, step.base, pairs, prepared, executor, place)
     del step
     gc.collect()  # the Trainer and its model hold each other; the evaluation wants the memory
     return Checkpoint.read(place.folder)
 
 
-__all__ = ["Checkpoint", "Train", "train"]
+def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], here: Executor, on_step: OnStep | None) -> Prepared:
+    """Make what training compares against, or find it stored."""
+    tallies, inputs, names = [], [pairs], ["pairs"]
+    if negatives := section.negative_step():
+        tallies.append(here.run(Task("negatives", negatives, ("pairs",)), inputs))
+        inputs, names = [pairs, tallies[0].shards], ["pairs", "negatives"]
+    tallies.append(here.run(Task("reference", step, tuple(names)), inputs))
+    dropped: dict[str, int] = {}
+    for tally in tallies:
+        if on_step is not None:
+            on_step(tally)
+        for reason, count in tally.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return Prepared(tallies[-1], tallies[0].shards if len(tallies) > 1 else [], dropped)
+
+
+__all__ = ["Checkpoint", "Prepared", "Train", "train"]

@@ -101,11 +101,9 @@ def _row(query: Tensor, key: Tensor, value: Tensor, chains: list[Chain], scaling
         mask = None
         if before:  # a token sees the prefix, and its own chain up to itself
             mask = torch.ones(num, before + num, dtype=torch.bool, device=query.device).tril(before)
-        own = (queries[[(start, end)]], keys[seen], values[seen])
-        scores = scaled_dot_product_attention(
-            *(part[None] for part in own), attn_mask=mask, is_causal=mask is None, scale=scaling
-        )
-        made.append(scores[0].transpose(0, 1))
+        q, k, v = queries[[(start, end)]][None], keys[seen][None], values[seen][None]
+        attended = scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, scale=scaling)
+        made.append(attended[0].transpose(0, 1))
     if rest := query.shape[1] - chains[-1][1]:
         made.append(query.new_zeros(rest, query.shape[0], value.shape[-1]))
     return torch.cat(made)

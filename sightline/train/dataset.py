@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sightline.errors import TrainingError
-from sightline.execute import Executor, Tally
-from sightline.rows import Pair
+from sightline.execute import Executor
+from sightline.rows import Negative, Pair
 from sightline.store.shards import Shard, Store
-from sightline.train import Train
+from sightline.train import Prepared, Train
 from sightline.train.base import Base
 from sightline.train.examples import Encoder, Tree
 from sightline.train.logprobs import pack
@@ -23,16 +23,19 @@ from sightline.train.objectives import Term
 class Examples(Dataset[tuple[Tree, list[float]]]):
     """Pairs that have a reference, as trees with their reference log-probabilities, in the order of their ids."""
 
-    def __init__(self, section: Train, base: Base, executor: Executor, pairs: Sequence[Shard], reference: Tally) -> None:
+    def __init__(self, section: Train, base: Base, executor: Executor, pairs: Sequence[Shard], prepared: Prepared) -> None:
         self.section = section
         self.terms: tuple[Term, ...] = section.objective.needed_terms()
         self.encoder: Encoder = base.encoder(section.max_length, executor.use.picture)
-        self.reference = _reference(executor.store, reference.shards)
+        self.reference = _reference(executor.store, prepared.reference.shards)
+        self.negatives: dict[str, Negative] = {
+            row.pair_id: row for shard in prepared.negatives for row in executor.store.read(shard)
+        }
         rows: list[Pair] = [row for shard in pairs for row in executor.store.read(shard)]
         # not in the order of the shards, which follows their size
         self.pairs = sorted((row for row in rows if row.id in self.reference), key=lambda row: row.id)
         if not self.pairs:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in reference.dropped.items())
+            reasons = ", ".join(f"{count} {reason}" for reason, count in prepared.dropped.items())
             raise TrainingError(
                 "train.pairs", f"no pair is left to train on ({reasons or 'there is none'})", "look at what was dropped"
             )
@@ -49,7 +52,7 @@ class Examples(Dataset[tuple[Tree, list[float]]]):
 
     def __getitem__(self, index: int) -> tuple[Tree, list[float]]:
         pair = self.pairs[index]
-        tree = self.encoder.tree(pair, self.terms)
+        tree = self.encoder.tree(pair, self.terms, self.negatives.get(pair.id))
         stored = self.reference[pair.id]
         if not isinstance(tree, Tree) or any(
             stored[term.name][1] != len(tree.completion(term.name).tokens) for term in self.terms

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sightline.errors import TrainingError
-from sightline.rows import Dropped, Pair
+from sightline.rows import Dropped, Negative, Pair
+from sightline.train import spoiling
 from sightline.train.objectives import Term
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Tree:
-    """A pair's terms as one prefix tree: a parent stands before its children, and a token sees its own path only."""
+    """A pair's terms as one prefix tree: a parent stands before its children, and a token sees its own path only.
+
+    Terms of other pictures share nothing: each such picture has a root of its own.
+    """
 
     pair_id: str
     segments: tuple[Segment, ...]
@@ -57,6 +61,14 @@ class Tree:
         return next(segment for segment in self.segments if segment.term == term)
 
 
+@dataclass(frozen=True)
+class _Prompt:
+    """Tokens of a question with its pictures, and of the answers after it."""
+
+    prefix: tuple[int, ...]
+    answers: dict[str, tuple[int, ...]]
+
+
 class _Refused(Exception):
     """A pair cannot be an example; carries reason and detail."""
 
@@ -66,9 +78,14 @@ class Pictures:
 
     def __init__(self, image_processor: Any, open_picture: OpenPicture) -> None:
         self.image_processor = image_processor
-        self.open = open_picture
+        self._open = open_picture
         self._held: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._bytes = 0
+
+    def open(self, name: str) -> PIL.Image.Image:
+        """The picture of this name, spoilt where the name says so."""
+        stored, how, seed = spoiling.parts(name)
+        return spoiling.spoil_picture(self._open(stored), how, seed)
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._held:
@@ -77,9 +94,11 @@ class Pictures:
         return self._held[name]
 
     def keep(self, name: str, pixels: torch.Tensor) -> None:
-        """Hold a picture's pixel values, and forget the longest unused ones past the bound."""
+        """Hold a picture's pixel values (noise comes now), and forget the longest unused ones past the bound."""
         if name in self._held:
             return
+        _, how, seed = spoiling.parts(name)
+        pixels = spoiling.spoil_pixels(pixels, how, seed)
         self._held[name] = pixels
         self._bytes += pixels.nbytes
         while self._bytes > CACHE_BYTES and len(self._held) > 1:
@@ -99,53 +118,95 @@ class Encoder:
         self.limit = limit
         self.pictures = Pictures(processor.image_processor, open_picture)
         self.reserved = {str(processor.image_token), *self.tokenizer.all_special_tokens}
-        self._trees: dict[tuple[str, tuple[Term, ...]], Tree | Dropped] = {}
+        self.picture_token = int(self.tokenizer.convert_tokens_to_ids(str(processor.image_token)))
+        self._trees: dict[tuple[str, tuple[Term, ...], str], Tree | Dropped] = {}
 
     @property
     def pad(self) -> int:
         """A token for the places after a row's end, which nothing reads."""
         return int(self.tokenizer.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id)
 
-    def tree(self, pair: Pair, terms: tuple[Term, ...]) -> Tree | Dropped:
+    def tree(self, pair: Pair, terms: tuple[Term, ...], negative: Negative | None = None) -> Tree | Dropped:
         """The pair's tree, or why it cannot be one. Nothing is ever cut."""
-        known = (pair.id, terms)
+        known = (pair.id, terms, negative.id if negative else "")
         if known not in self._trees:
             try:
-                self._trees[known] = self._tree(pair, terms)
+                self._trees[known] = self._tree(pair, terms, negative)
             except _Refused as refusal:
                 reason, detail = refusal.args
                 self._trees[known] = Dropped(key=pair.key, reason=reason, row_id=pair.id, detail=detail)
         return self._trees[known]
 
-    def _tree(self, pair: Pair, terms: tuple[Term, ...]) -> Tree:
+    def _tree(self, pair: Pair, terms: tuple[Term, ...], negative: Negative | None) -> Tree:
         answers: dict[str, str] = {term.response: getattr(pair, term.response).strip() for term in terms}
-        self._check_texts(pair, answers)
-        prompt = self._rendered(pair)
-        plain = self._tokens(prompt)
-        full = {name: self._conversation(pair, answer, len(plain)) for name, answer in answers.items()}
-        shared = _common_prefix([plain, *full.values()])
-        prefix = self._expanded(pair, prompt, plain, shared)
-        branches = [Segment(tuple(full[term.response][shared:]), 0, term.name) for term in terms]
-        tree = Tree(pair.id, (Segment(prefix, pictures=tuple(pair.pictures)), *branches))
-        longest = len(prefix) + max(len(branch.tokens) for branch in branches)
+        self._check_texts(pair, negative, answers)
+        segments: list[Segment] = []
+        for which in dict.fromkeys(term.picture for term in terms):
+            pictures = tuple(_of(pair, negative, which).pictures)
+            prompts: dict[str, _Prompt] = {
+                question: self._prompt(str(_of(pair, negative, question).instruction), pictures, answers)
+                for question in dict.fromkeys(term.question for term in terms if term.picture == which)
+            }
+            wanted: dict[str, list[Term]] = {
+                question: [term for term in terms if (term.picture, term.question) == (which, question)] for question in prompts
+            }
+            self._grow(segments, pictures, prompts, wanted)
+        tree = Tree(pair.id, tuple(segments))
+        longest = max(tree.start(at) + len(segment.tokens) for at, segment in enumerate(segments))
         if longest > self.limit:
             raise _Refused("too long", f"{longest} tokens, the limit is {self.limit}")
         return tree
 
-    def _check_texts(self, pair: Pair, answers: dict[str, str]) -> None:
+    def _grow(
+        self, segments: list[Segment], pictures: tuple[str, ...], prompts: dict[str, _Prompt], wanted: dict[str, list[Term]]
+    ) -> None:
+        """Add a root for these pictures, what each question adds to it, and the answers."""
+        root = self._root([prompt.prefix for prompt in prompts.values()])
+        shows = self.picture_token in root  # else the picture stands after the question, and each question shows it anew
+        top = None
+        if root:
+            top = len(segments)
+            segments.append(Segment(root, pictures=pictures if shows or len(prompts) == 1 else ()))
+        for question, prompt in prompts.items():
+            parent = top
+            if rest := prompt.prefix[len(root) :]:
+                parent = len(segments)
+                segments.append(Segment(rest, top, pictures=() if shows else pictures))
+            segments += [Segment(prompt.answers[term.response], parent, term.name) for term in wanted[question]]
+
+    def _root(self, prefixes: list[tuple[int, ...]]) -> tuple[int, ...]:
+        """What all prompts begin with. Of several each keeps a token of its own, and no picture is cut."""
+        if len(prefixes) == 1:
+            return prefixes[0]
+        root = prefixes[0][: min(_common_prefix(prefixes), min(map(len, prefixes)) - 1)]
+        if root.count(self.picture_token) < prefixes[0].count(self.picture_token):
+            return root[: root.index(self.picture_token)] if self.picture_token in root else root
+        return root
+
+    def _prompt(self, instruction: str, pictures: tuple[str, ...], answers: dict[str, str]) -> _Prompt:
+        """A question's tokens up to its answers, and each answer's."""
+        prompt = self._rendered(instruction, len(pictures))
+        plain = self._tokens(prompt)
+        full = {name: self._conversation(instruction, len(pictures), answer, len(plain)) for name, answer in answers.items()}
+        shared = _common_prefix([plain, *full.values()])
+        prefix = self._expanded(pictures, prompt, plain, shared)
+        return _Prompt(prefix, {name: tuple(tokens[shared:]) for name, tokens in full.items()})
+
+    def _check_texts(self, pair: Pair, negative: Negative | None, answers: dict[str, str]) -> None:
         for name, answer in answers.items():
             if not answer:
                 raise _Refused(f"{name} answer is empty", repr(getattr(pair, name)))
         if len(set(answers.values())) < len(answers):
             raise _Refused("the answers are equal", next(iter(answers.values()))[:80])
-        for text in (pair.instruction, *answers.values()):
+        other = negative.instruction if negative and negative.instruction else ""
+        for text in (pair.instruction, other, *answers.values()):
             found = sorted(token for token in self.reserved if token in text)
             if found:
                 raise _Refused("text holds a token that the model reserves", found[0])
 
-    def _rendered(self, pair: Pair, answer: str | None = None) -> str:
+    def _rendered(self, instruction: str, num_pictures: int, answer: str | None = None) -> str:
         """The chat template's text: up to the answer's first word, or with the answer."""
-        parts = [*({"type": "image"} for _ in pair.pictures), {"type": "text", "text": pair.instruction}]
+        parts = [*({"type": "image"} for _ in range(num_pictures)), {"type": "text", "text": instruction}]
         turns: list[dict[str, Any]] = [{"role": "user", "content": parts}]
         if answer is not None:
             turns.append({"role": "assistant", "content": [{"type": "text", "text": answer}]})
@@ -158,30 +219,37 @@ class Encoder:
         """False where the template wrote the first token itself, so that it does not stand twice."""
         return self.tokenizer.bos_token is None or not text.startswith(self.tokenizer.bos_token)
 
-    def _conversation(self, pair: Pair, answer: str, num_prompt: int) -> list[int]:
+    def _conversation(self, instruction: str, num_pictures: int, answer: str, num_prompt: int) -> list[int]:
         """Tokens of the whole conversation up to the token that ends the answer, as in generation."""
-        text, end = self._rendered(pair, answer), self.tokenizer.eos_token_id
+        text, end = self._rendered(instruction, num_pictures, answer), self.tokenizer.eos_token_id
         tokens = self._tokens(text)
         if end in tokens[num_prompt:]:
             return tokens[: tokens.index(end, num_prompt) + 1]
         return [*self._tokens(text.rstrip()), end]  # LLaVA-1.5's template writes a space after an answer, and no end
 
-    def _expanded(self, pair: Pair, prompt: str, plain: list[int], shared: int) -> tuple[int, ...]:
+    def _expanded(self, pictures: tuple[str, ...], prompt: str, plain: list[int], shared: int) -> tuple[int, ...]:
         """The prompt's first `shared` tokens with each picture's placeholder as many times as the processor says."""
-        if not pair.pictures:
+        if not pictures:
             return tuple(plain[:shared])
         try:
-            opened = [self.pictures.open(name) for name in pair.pictures]
+            opened = [self.pictures.open(name) for name in pictures]
         except OSError as error:
             raise _Refused("a picture cannot be read", str(error)) from error
         made = self.processor(images=opened, text=[prompt], add_special_tokens=self._adds_bos(prompt), return_tensors="pt")
-        for name, pixels in zip(pair.pictures, made["pixel_values"], strict=True):
+        for name, pixels in zip(pictures, made["pixel_values"], strict=True):
             self.pictures.keep(name, pixels)
         expanded, tail = made["input_ids"][0].tolist(), plain[shared:]
         kept = len(expanded) - len(tail)
         # a tokenizer may join the prompt's last letters with the answer's first; a picture it never touches
         assert expanded[kept:] == tail, "the shared tokens end inside a picture"
         return tuple(expanded[:kept])
+
+
+def _of(pair: Pair, negative: Negative | None, which: str) -> Pair | Negative:
+    if which == "own":
+        return pair
+    assert negative is not None, "an objective with negative terms is given negatives"
+    return negative
 
 
 def _common_prefix(sequences: Sequence[Sequence[int]]) -> int:

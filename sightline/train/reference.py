@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PrivateAttr
 
 from sightline.execute import Step, Use
-from sightline.rows import Dropped, Pair, Reference
+from sightline.rows import Dropped, Negative, Pair, Reference
 from sightline.store.address import digest
 from sightline.train.base import Base, Dtype
 from sightline.train.objectives import Term
@@ -32,8 +32,8 @@ class ReferenceLogprobs(Step):
     """Its hub revision."""
     weights: str
     """Stands for the model's files, processor included."""
-    terms: list[Literal["chosen", "rejected"]]
-    """Log-probabilities that the objective needs."""
+    terms: list[str]
+    """Log-probabilities that the objective needs, by name."""
     computed: bool = True
     """False for an objective that reads no reference: pairs are looked at all the same, and no model is asked."""
     max_length: int | None = None
@@ -49,14 +49,15 @@ class ReferenceLogprobs(Step):
             self._base = Base(self.model, self.revision, self.dtype)
         return self._base
 
-    def make(self, use: Use, *inputs: list[Pair]) -> Iterator[Reference | Dropped]:
+    def make(self, use: Use, *inputs: list[Any]) -> Iterator[Reference | Dropped]:
+        """Rows of pairs and, where the terms ask for them, of their negatives; a pair that has none is left out."""
         from sightline.train.examples import Tree
 
         use.engines.free()
         encoder = self.base.encoder(self.max_length, use.picture)
-        terms = tuple(Term(response) for response in self.terms)
+        terms = tuple(Term.read(name) for name in self.terms)
         keys = {pair.id: pair.key for pair in inputs[0]}
-        made = [encoder.tree(pair, terms) for pair in inputs[0]]
+        made = [encoder.tree(pair, terms, negative) for pair, negative in with_negatives(*inputs)]
         yield from (one for one in made if isinstance(one, Dropped))
         for tree, sums in self._scored([one for one in made if isinstance(one, Tree)], encoder, terms):
             for term, logprob in zip(terms, sums, strict=True):
@@ -82,6 +83,14 @@ class ReferenceLogprobs(Step):
             with torch.no_grad():
                 sums = scorer({name: tensor.to(self.base.network.device) for name, tensor in packed.items()})
             yield from zip(batch, sums.double().tolist(), strict=True)
+
+
+def with_negatives(pairs: list[Pair], negatives: list[Negative] | None = None) -> Iterator[tuple[Pair, Negative | None]]:
+    """Pairs with their negatives, those without one left out; all pairs where there are no negatives."""
+    found = {negative.pair_id: negative for negative in negatives or ()}
+    for pair in pairs:
+        if negatives is None or pair.id in found:
+            yield pair, found.get(pair.id)
 
 
 def _batches(trees: Iterable[Tree]) -> Iterator[list[Tree]]:

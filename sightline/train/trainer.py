@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from sightline.errors import TrainingError
-from sightline.execute import Executor, Tally, Watch
+from sightline.execute import Executor, Watch
 from sightline.store.shards import Shard
-from sightline.train import Train, tuning
+from sightline.train import Prepared, Train, tuning
 from sightline.train.base import Base
 from sightline.train.checkpoint import ABOUT, LOG, WHOLE, Checkpoint, Place
 from sightline.train.dataset import Examples
@@ -29,11 +29,11 @@ START_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 3e-
 """How far the policy may be from its reference before the first step, relative to 1 + the log-probability: rounding, no more."""
 
 
-def fit(section: Train, base: Base, pairs: Sequence[Shard], reference: Tally, executor: Executor, place: Place) -> None:
+def fit(section: Train, base: Base, pairs: Sequence[Shard], prepared: Prepared, executor: Executor, place: Place) -> None:
     """Train (or go on training) and publish the checkpoint."""
     if section.threads is not None:
         torch.set_num_threads(section.threads)
-    examples = Examples(section, base, executor, pairs, reference)
+    examples = Examples(section, base, executor, pairs, prepared)
     network = tuning.tune(base.network, section)
     state = place.last_state()
     log = Log(place.working / LOG, 0 if state is None else int(state.name.rpartition("-")[2]))
@@ -46,12 +46,12 @@ def fit(section: Train, base: Base, pairs: Sequence[Shard], reference: Tally, ex
         fix = "raise train.accumulation, lower train.max_length, or set train.gradient_checkpointing: true"
         raise TrainingError("train", "a step does not fit into the GPU's memory", fix) from error
     tuning.check_finite(network)
-    checkpoint = _checkpoint(section, network, examples, log, reference, place)
+    checkpoint = _checkpoint(section, network, examples, log, prepared, place)
     _publish(checkpoint, section, network, base, log, place)
     executor.watch.end("train", checkpoint.describe())
 
 
-def _checkpoint(section: Train, network: Any, examples: Examples, log: Log, reference: Tally, place: Place) -> Checkpoint:
+def _checkpoint(section: Train, network: Any, examples: Examples, log: Log, prepared: Prepared, place: Place) -> Checkpoint:
     return Checkpoint(
         address=place.folder.name,
         folder=place.folder,
@@ -64,7 +64,7 @@ def _checkpoint(section: Train, network: Any, examples: Examples, log: Log, refe
         last_loss=log.lines[-1]["loss"],
         seconds=log.lines[-1]["seconds"],
         num_trained=tuning.count_trained(network),
-        dropped=reference.dropped,
+        dropped=prepared.dropped,
     )
 
 

@@ -1,5 +1,7 @@
 """Packed trees against plain rows of prompt and answer, in float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,9 @@ from sightline.rows import Pair
 from sightline.train import attention, logprobs
 from sightline.train.examples import Encoder, Segment, Tree
 from sightline.train.logprobs import TreeScorer, pack, token_logprobs
-from sightline.train.objectives import Term
+from sightline.train.negatives import MakeNegatives, Negatives
+from sightline.train.objectives import ALL_TERMS, Term
+from sightline.train.spoiling import parts, spoil_pixels
 from sightline.train.tuning import recompute
 
 from .conftest import draw_pairs
@@ -34,8 +38,6 @@ def encoder(tiny, store):
 @pytest.fixture
 def pairs(store) -> list[Pair]:
     """Answers of other lengths, one picture twice, one pair of two pictures, one of none."""
-    from dataclasses import replace
-
     first, second, third, fourth = draw_pairs(store, 4)
     again = replace(
         second, pictures=first.pictures, rejected="The picture shows nothing at all in the park, and that is a long story."
@@ -69,7 +71,9 @@ def plain(network: nn.Module, encoder: Encoder, pair: Pair, answer: str) -> Tens
     start = processor(text=[prompt], images=images, return_tensors="pt")["input_ids"].shape[1]
     inputs = processor(text=[processor.apply_chat_template(turns)], images=images, return_tensors="pt")
     if "pixel_values" in inputs:
-        inputs["pixel_values"] = inputs["pixel_values"].double()
+        spoiling = [parts(name)[1:] for name in pair.pictures]
+        pixels = [spoil_pixels(one, *how) for one, how in zip(inputs["pixel_values"], spoiling, strict=True)]
+        inputs["pixel_values"] = torch.stack(pixels).double()
     scores = network(**inputs).logits[0, :-1].log_softmax(-1)
     return scores.gather(1, inputs["input_ids"][0, 1:, None])[start - 1 :].sum()
 
@@ -99,6 +103,24 @@ def test_packed_trees_have_the_logprobs_and_gradients_of_plain_rows(network_eith
         assert (ours is None) == (theirs is None)
         # relative to the largest: Llama's norms go through float32 whatever the weights are
         assert ours is None or (ours - theirs).abs().max() < 1e-7 * max(1, theirs.abs().max())
+
+
+@pytest.mark.parametrize("kind", ["crop", "noise", "other"])
+def test_all_eight_terms_have_the_logprobs_of_plain_rows(network_either_way, encoder, store, kind):
+    """(own or other question) x (own or other picture) x (chosen or rejected), in one tree of two roots."""
+    drawn = [replace(pair, instruction=f"{pair.instruction} {at} cup.") for at, pair in enumerate(draw_pairs(store, 3))]
+    step = MakeNegatives(parts=["picture", "question"], settings=Negatives(picture=kind))
+    negatives = list(step.make(Use(Engines({}), store, 0), drawn))
+    trees = [encoder.tree(pair, ALL_TERMS, negative) for pair, negative in zip(drawn, negatives, strict=True)]
+    sums = TreeScorer(network_either_way)(pack(trees, ALL_TERMS, encoder.pictures, encoder.pad))
+    for row, pair, negative in zip(sums, drawn, negatives, strict=True):
+        for value, term in zip(row, ALL_TERMS, strict=True):
+            question = pair.instruction if term.question == "own" else negative.instruction
+            pictures = pair.pictures if term.picture == "own" else negative.pictures
+            asked = replace(pair, instruction=question, pictures=pictures)
+            assert abs(value - plain(network_either_way, encoder, asked, getattr(pair, term.response))) < 1e-9, term.name
+    assert [len(tree.segments) for tree in trees] == [14] * 3  # two pictures, each with two questions of two answers
+    assert len({round(value, 6) for value in sums[0].tolist()}) == 8
 
 
 def test_each_distinct_picture_goes_through_the_tower_once(network, encoder, pairs):

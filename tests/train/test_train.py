@@ -161,6 +161,27 @@ def test_sft_needs_no_rejected_answer(tiny, store, executor):
     assert checkpoint.last_loss < checkpoint.first_loss
 
 
+@pytest.mark.parametrize(("kind", "start"), [("mdpo", 3 * log(2)), ("mcm_dpo", log(2))])
+def test_objectives_with_negatives_start_where_they_should_and_learn_to_look(tiny, store, executor, kind, start):
+    rows = [replace(pair, instruction=f"{pair.instruction} {at}?") for at, pair in enumerate(draw_pairs(store, 6))]
+    pairs, tallies = store.source("pairs", "test", rows, [], 4), []
+    checkpoint = train(section(tiny, objective={"kind": kind}), pairs, executor, tallies.append)
+    assert checkpoint.first_loss == pytest.approx(start, abs=1e-4) and checkpoint.last_loss < start
+    name = "picture_margin" if kind == "mdpo" else "margin/chosen/picture"
+    assert lines(checkpoint)[0][name] == pytest.approx(0, abs=1e-4) and lines(checkpoint)[-1][name] > 0
+    assert [tally.name for tally in tallies] == ["negatives", "reference"]
+    train(section(tiny, objective={"kind": kind, "beta": 0.2}), pairs, executor, tallies.append)
+    train(section(tiny, objective={"kind": kind}, negatives={"noise_step": 500}), pairs, executor, tallies.append)
+    assert [tally.reused > 0 for tally in tallies] == [False, False, True, True, False, False]
+
+
+def test_pairs_without_a_negative_are_counted(tiny, store, executor):
+    """One question for all: there is no other to hold a pair against."""
+    pairs = store.source("pairs", "test", draw_pairs(store, 3), [], 4)
+    with pytest.raises(TrainingError, match="3 no other question"):
+        train(section(tiny, objective={"kind": "mcm_dpo"}), pairs, executor)
+
+
 def test_pairs_that_cannot_be_trained_on_are_counted(tiny, store, executor):
     good, empty, long = draw_pairs(store, 3)
     rows = [good, replace(empty, rejected=""), replace(long, chosen="a cat " * 300)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from sightline.plugin import Plugin, Table
@@ -23,19 +24,46 @@ OBJECTIVES = Table(
         "sft": "sightline.train.objectives.sft:SFT",
         "mix": "sightline.train.objectives.mix:Mix",
         "mpo": "sightline.train.objectives.mix:MPO",
+        "mdpo": "sightline.train.objectives.mdpo:MDPO",
+        "mcm_dpo": "sightline.train.objectives.mcm_dpo:MCMDPO",
     },
 )
 
 
 @dataclass(frozen=True)
 class Term:
-    """A log-probability that an objective needs: of this answer, after the pair's own pictures and instruction."""
+    """A log-probability that an objective needs: of an answer, after pictures and a question.
+
+    `own` ones are the pair's, `negative` ones those of its stored negative (`train/negatives.py`).
+    """
 
     response: Literal["chosen", "rejected"]
+    picture: Literal["own", "negative"] = "own"
+    question: Literal["own", "negative"] = "own"
 
     @property
     def name(self) -> str:
-        return self.response
+        """`chosen`, or with what is not the pair's own: `rejected/picture/question`."""
+        return "/".join([self.response, *self.negatives])
+
+    @property
+    def negatives(self) -> list[Literal["picture", "question"]]:
+        """What of the pair's negative it needs."""
+        named: list[tuple[Literal["picture", "question"], str]] = [("picture", self.picture), ("question", self.question)]
+        return [part for part, which in named if which == "negative"]
+
+    @classmethod
+    def read(cls, name: str) -> Term:
+        """The term of this name; ValueError where none has it."""
+        for term in ALL_TERMS:
+            if term.name == name:
+                return term
+        raise ValueError(f"no term is called '{name}'; there are {', '.join(term.name for term in ALL_TERMS)}")
+
+
+_WHICH: tuple[Literal["own", "negative"], ...] = ("own", "negative")
+_RESPONSES: tuple[Literal["chosen", "rejected"], ...] = ("chosen", "rejected")
+ALL_TERMS = tuple(Term(*parts) for parts in product(_RESPONSES, _WHICH, _WHICH))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,81 @@
+"""MCM-DPO: seven preferences across question, picture and answer."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from sightline.train.objectives import ALL_TERMS, Logprobs, Loss, Objective, Term
+
+PUBLISHED = {
+    "rejected": 1.0,
+    "chosen/picture": 0.5,
+    "chosen/question": 0.5,
+    "rejected/question": 0.2,
+    "rejected/picture": 0.2,
+    "chosen/picture/question": 0.2,
+    "rejected/picture/question": 0.2,
+}
+"""Weights of the seven negatives in MCM-DPO's code; their sum, 2.8, divides them."""
+
+
+class MCMDPO(Objective):
+    """Prefer the chosen answer, after its own picture and question, over each of up to seven negatives (MCM-DPO).
+
+    Weights are divided by their sum, so that the joint form compares the chosen answer with one mean of all negatives.
+    Axis B: pairs.
+    """
+
+    kind: Literal["mcm_dpo"] = "mcm_dpo"
+    beta: float = Field(0.1, gt=0)
+    """Scale of the rewards: pull towards the reference; larger moves less."""
+    weights: dict[str, float] = Field(default_factory=PUBLISHED.copy, min_length=1)
+    """What each negative counts, by its name: the answer, then what is not the pair's own, as in `rejected/picture`. Fewer names
+    make fewer terms."""
+    combine: Literal["joint", "separate"] = "joint"
+    """joint: one sigmoid of the weighted sum, as published; a negative that is far down then hides one that is not. separate: a
+    sigmoid each, weighted."""
+    nll: float = Field(0.0, ge=0)
+    """Weight of the chosen answer's own loss, a mean over its tokens."""
+
+    @field_validator("weights")
+    @classmethod
+    def _known(cls, weights: dict[str, float]) -> dict[str, float]:
+        names = [term.name for term in ALL_TERMS if term.name != "chosen"]
+        for name, weight in weights.items():
+            if name not in names:
+                fix = f"known: {', '.join(names)}"
+                raise PydanticCustomError("unknown_term", "no negative is called '{name}'", {"name": name, "fix": fix})
+            if not weight > 0:
+                fix = "leave out what shall not count"
+                raise PydanticCustomError("weight", "the weight of '{name}' must be above 0", {"name": name, "fix": fix})
+        return weights
+
+    def needed_terms(self) -> tuple[Term, ...]:
+        return (Term("chosen"), *(Term.read(name) for name in self.weights))
+
+    def loss(self, policy: Logprobs, reference: Logprobs) -> Loss:
+        from torch import stack
+        from torch.nn.functional import logsigmoid
+
+        reward = {term.name: self.beta * (policy[term.name] - reference[term.name]) for term in self.needed_terms()}
+        share = {name: weight / sum(self.weights.values()) for name, weight in self.weights.items()}
+        margins = {name: reward["chosen"] - reward[name] for name in share}
+        joint_B = stack([share[name] * margin_B for name, margin_B in margins.items()]).sum(0)
+        apart_B = stack([share[name] * -logsigmoid(margin_B) for name, margin_B in margins.items()]).sum(0)
+        preference = -logsigmoid(joint_B).mean() if self.combine == "joint" else apart_B.mean()
+        nll = -policy.per_token("chosen").mean()
+        logs = {
+            "preference_loss": preference,
+            "nll": nll,
+            "margin": joint_B.mean(),
+            "accuracy": (joint_B > 0).to(joint_B.dtype).mean(),
+            "chosen_reward": reward["chosen"].mean(),
+            **({"rejected_reward": reward["rejected"].mean()} if "rejected" in reward else {}),
+            **{f"margin/{name}": margin_B.mean() for name, margin_B in margins.items()},
+            **{f"accuracy/{name}": (margin_B > 0).to(margin_B.dtype).mean() for name, margin_B in margins.items()},
+        }
+        value = preference + self.nll * nll if self.nll else preference
+        return Loss(value, {name: number.detach() for name, number in logs.items()})
