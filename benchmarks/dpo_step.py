@@ -2,6 +2,7 @@
 
     python benchmarks/dpo_step.py            # a table
     python benchmarks/dpo_step.py --json     # one line
+    python benchmarks/dpo_step.py --answers 4 --rounds 3    # all six pairs of four answers, as VLFeedback has them
 
 The model has the proportions of a 7B one: a language model 1024 wide of 2 layers and 1000 words, a vision tower 128 wide, 576
 picture tokens, LoRA. Sides: TRL's DPOTrainer as it is; TRL with its completion-only head, used on GPUs only, switched on;
@@ -22,6 +23,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,7 @@ def build_model(folder: Path, options: argparse.Namespace) -> None:
 
 
 def pairs(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Random questions and answers of the asked lengths, a tenth more or less, each with a picture of noise."""
+    """Random questions and answers of the asked lengths, a tenth more or less, each question with a picture of noise."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -90,16 +92,16 @@ def pairs(options: argparse.Namespace) -> list[dict[str, Any]]:
     def text(length: int) -> str:
         return " ".join(f"w{n}" for n in rng.integers(1, 900, size=round(length * rng.uniform(0.9, 1.1))))
 
-    side = options.side * 14
-    return [
-        {
+    side, made = options.side * 14, []
+    for at in range(options.pairs):
+        asked = {
+            "name": str(at),
             "picture": Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)),
             "question": text(options.question),
-            "chosen": text(options.answer),
-            "rejected": text(options.answer),
         }
-        for _ in range(options.pairs)
-    ]
+        answers = [text(options.answer) for _ in range(options.answers)]
+        made += [{**asked, "chosen": better, "rejected": worse} for better, worse in combinations(answers, 2)]
+    return made
 
 
 def with_adapter(folder: Path) -> Any:
@@ -163,12 +165,12 @@ def our_step(folder: Path, options: argparse.Namespace, live: bool) -> Step:
     from sightline.train.tuning import recompute
 
     given = pairs(options)
-    pictures = {str(at): pair["picture"] for at, pair in enumerate(given)}
+    pictures = {pair["name"]: pair["picture"] for pair in given}
     encoder = Encoder(load_processor(str(folder)), 8192, lambda name: pictures[name])
     objective = DPO(beta=0.1)
     rows = [
         Pair(
-            id=str(at), key=str(at), instruction=pair["question"], pictures=[str(at)], chosen=pair["chosen"],
+            id=str(at), key=str(at), instruction=pair["question"], pictures=[pair["name"]], chosen=pair["chosen"],
             rejected=pair["rejected"], rule="benchmark",
         )
         for at, pair in enumerate(given)
@@ -239,7 +241,12 @@ def peaks(folder: Path, arguments: list[str]) -> dict[str, float]:
 
 def report(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
     """Medians, and ratios of steps that stood beside each other."""
-    made: dict[str, Any] = {"pairs": options.pairs, "picture_tokens": options.side**2, "rounds": options.rounds}
+    made: dict[str, Any] = {
+        "instructions": options.pairs,
+        "answers": options.answers,
+        "picture_tokens": options.side**2,
+        "rounds": options.rounds,
+    }
     for side, entry in found.items():
         ratios = [theirs / ours for theirs, ours in zip(found["trl_compact"]["cpu"], entry["cpu"], strict=True)]
         made[side] = {
@@ -258,7 +265,8 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=24, help="picture tokens in a row and in a column")
     parser.add_argument("--question", type=int, default=40, help="tokens")
     parser.add_argument("--answer", type=int, default=100, help="tokens")
-    parser.add_argument("--pairs", type=int, default=1, help="pairs a step")
+    parser.add_argument("--pairs", type=int, default=1, help="instructions a step")
+    parser.add_argument("--answers", type=int, default=2, help="answers an instruction; each two of them make a pair")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--checkpointing", action="store_true", help="compute layers twice to save memory")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from sightline.errors import TrainingError
 from sightline.execute import Executor
@@ -18,6 +18,7 @@ from sightline.train.base import Base
 from sightline.train.examples import Encoder, Tree
 from sightline.train.logprobs import pack
 from sightline.train.objectives import Term
+from sightline.train.reference import of_one_instruction
 
 
 class Examples(Dataset[tuple[Tree, list[float]]]):
@@ -66,10 +67,32 @@ class Examples(Dataset[tuple[Tree, list[float]]]):
         logprobs = [stored[term.name][0] for term in self.terms]
         return tree, [math.nan if logprob is None else logprob for logprob in logprobs]
 
+    def sampler(self, seed: int) -> Sampler[int] | None:
+        """An order that keeps pairs of one instruction together; None where each instruction has one pair only."""
+        groups = of_one_instruction(self.pairs)
+        return Together(groups, seed) if len(groups) < len(self.pairs) else None
+
     def collate(self, items: Sequence[tuple[Tree, list[float]]]) -> dict[str, Tensor]:
         """A packed batch with its reference log-probabilities (B, K)."""
         packed = pack([tree for tree, _ in items], self.terms, self.encoder.pictures, self.encoder.pad)
         return {**packed, "reference": torch.tensor([stored for _, stored in items], dtype=torch.float64)}
+
+
+class Together(Sampler[int]):
+    """Groups in random order, another one each epoch, and the places in a group behind each other."""
+
+    def __init__(self, groups: list[list[int]], seed: int) -> None:
+        self.groups, self.seed, self.epoch = groups, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return sum(map(len, self.groups))
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.randperm(len(self.groups), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch))
+        return (place for at in order.tolist() for place in self.groups[at])
 
 
 def _reference(store: Store, shards: Sequence[Shard]) -> dict[str, dict[str, tuple[float | None, int]]]:

@@ -161,27 +161,21 @@ class Encoder:
         self, segments: list[Segment], pictures: tuple[str, ...], prompts: dict[str, _Prompt], wanted: dict[str, list[Term]]
     ) -> None:
         """Add a root for these pictures, what each question adds to it, and the answers."""
-        root = self._root([prompt.prefix for prompt in prompts.values()])
-        shows = self.picture_token in root  # else the picture stands after the question, and each question shows it anew
-        top = None
+        root, top = self._root([prompt.prefix for prompt in prompts.values()]), None
         if root:
             top = len(segments)
-            segments.append(Segment(root, pictures=pictures if shows or len(prompts) == 1 else ()))
+            segments.append(Segment(root, pictures=pictures))
         for question, prompt in prompts.items():
-            parent = top
-            if rest := prompt.prefix[len(root) :]:
-                parent = len(segments)
-                segments.append(Segment(rest, top, pictures=() if shows else pictures))
+            parent = len(segments)
+            segments.append(Segment(prompt.prefix[len(root) :], top, pictures=() if root else pictures))
             segments += [Segment(prompt.answers[term.response], parent, term.name) for term in wanted[question]]
 
     def _root(self, prefixes: list[tuple[int, ...]]) -> tuple[int, ...]:
-        """What all prompts begin with. Of several each keeps a token of its own, and no picture is cut."""
-        if len(prefixes) == 1:
-            return prefixes[0]
-        root = prefixes[0][: min(_common_prefix(prefixes), min(map(len, prefixes)) - 1)]
-        if root.count(self.picture_token) < prefixes[0].count(self.picture_token):
-            return root[: root.index(self.picture_token)] if self.picture_token in root else root
-        return root
+        """What all prompts share: up to the last picture, so that other questions about it find it, too; or nothing."""
+        first = prefixes[0]
+        end = max((at + 1 for at, token in enumerate(first) if token == self.picture_token), default=0)
+        shared = all(prefix[:end] == first[:end] and len(prefix) > end for prefix in prefixes)
+        return first[:end] if shared else ()
 
     def _prompt(self, instruction: str, pictures: tuple[str, ...], answers: dict[str, str]) -> _Prompt:
         """A question's tokens up to its answers, and each answer's."""

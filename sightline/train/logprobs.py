@@ -1,11 +1,13 @@
 """Log-probabilities of whole trees in one packed forward pass (a torch file).
 
-Axes: B trees, T packed tokens, S segments, K terms, N scored tokens, V words, P distinct pictures, M places of pictures.
+Axes: B pairs, R rows of packed trees, T packed tokens, S segments, K terms, C completions, N scored tokens, V words,
+P distinct pictures, M places of pictures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sightline.train import attention
-from sightline.train.examples import Pictures, Tree
+from sightline.train.examples import Pictures, Segment, Tree
 from sightline.train.objectives import Logprobs, Term
 
 LOGITS_AT_ONCE = 1 << 24
@@ -21,18 +23,61 @@ LOGITS_AT_ONCE = 1 << 24
 
 
 def pack(trees: Sequence[Tree], terms: Sequence[Term], pictures: Pictures, pad: int) -> dict[str, Tensor]:
-    """A batch of trees as tensors: rows padded to one length, places of scored tokens, each distinct picture once."""
-    rows = [_row(tree) for tree in trees]
-    width = max(len(row[0]) for row in rows)
+    """A batch of trees as tensors: what trees share stands once, rows are padded to one length, each picture comes once.
+
+    `places` (B, K) says which completion is a tree's term: pairs of one instruction may share answers, too.
+    """
+    rows, places = merged(trees, terms)
+    columns = [_row(row) for row in rows]
+    width = max(len(column[0]) for column in columns)
     tokens, segments, positions = (
-        torch.tensor([column + [filler] * (width - len(column)) for column in columns])
-        for columns, filler in zip(zip(*rows, strict=True), (pad, -1, 0), strict=True)
+        torch.tensor([column + [filler] * (width - len(column)) for column in some])
+        for some, filler in zip(zip(*columns, strict=True), (pad, -1, 0), strict=True)
     )
-    scored = torch.tensor([place for at, tree in enumerate(trees) for place in _scored(at, tree, terms)], dtype=torch.long)
-    batch = {"tokens": tokens, "segments": segments, "positions": positions, "ancestors": _ancestors(trees), "scored": scored}
-    batch["chains"] = torch.tensor([chain for at, tree in enumerate(trees) for chain in attention.chains(at, tree)])
+    scored = torch.tensor([place for at, row in enumerate(rows) for place in _scored(at, row)], dtype=torch.long)
+    batch = {"tokens": tokens, "segments": segments, "positions": positions, "ancestors": _ancestors(rows), "scored": scored}
+    batch["chains"] = torch.tensor([chain for at, row in enumerate(rows) for chain in attention.chains(at, row)])
     counts = [[len(tree.completion(term.name).tokens) for term in terms] for tree in trees]
-    return {**batch, "num_tokens": torch.tensor(counts), **_pictures(trees, pictures)}
+    return {**batch, "places": torch.tensor(places), "num_tokens": torch.tensor(counts), **_pictures(rows, pictures)}
+
+
+@dataclass
+class _Node:
+    """A segment that several trees may share; `completion` numbers those that a term counts."""
+
+    segment: Segment
+    children: dict[tuple[tuple[int, ...], tuple[str, ...]], _Node] = field(default_factory=dict)
+    completion: int | None = None
+
+    def child(self, segment: Segment) -> _Node:
+        """The child of these tokens and pictures, made where there is none."""
+        return self.children.setdefault((segment.tokens, segment.pictures), _Node(segment))
+
+
+def merged(trees: Sequence[Tree], terms: Sequence[Term]) -> tuple[list[Tree], list[list[int]]]:
+    """Trees with one root each that hold each shared segment once, their terms numbered; and the number (B, K) of each term."""
+    top, count, places = _Node(Segment(())), 0, []
+    for tree in trees:
+        nodes: list[_Node] = []
+        numbers: dict[str, int] = {}
+        for segment in tree.segments:
+            node = (top if segment.parent is None else nodes[segment.parent]).child(segment)
+            nodes.append(node)
+            if segment.term is not None:
+                if node.completion is None:
+                    node.completion, count = count, count + 1
+                numbers[segment.term] = node.completion
+        places.append([numbers[term.name] for term in terms])
+    return [Tree("", tuple(_flat(root, None, 0))) for root in top.children.values()], places
+
+
+def _flat(node: _Node, parent: int | None, at: int) -> list[Segment]:
+    """The node's segments from place `at` on, each before its children."""
+    term = None if node.completion is None else str(node.completion)
+    found = [Segment(node.segment.tokens, parent, term, node.segment.pictures)]
+    for child in node.children.values():
+        found += _flat(child, at, at + len(found))
+    return found
 
 
 def _row(tree: Tree) -> tuple[list[int], list[int], list[int]]:
@@ -48,12 +93,11 @@ def _row(tree: Tree) -> tuple[list[int], list[int], list[int]]:
     return tokens, segments, positions
 
 
-def _scored(at: int, tree: Tree, terms: Sequence[Term]) -> Iterator[tuple[int, int, int, int]]:
-    """(row, column that predicts, token, term) of each token that a term counts."""
+def _scored(at: int, tree: Tree) -> Iterator[tuple[int, int, int, int]]:
+    """(row, column that predicts, token, completion) of each token that counts."""
     columns = [0]
     for segment in tree.segments:
         columns.append(columns[-1] + len(segment.tokens))
-    names = [term.name for term in terms]
     for index, segment in enumerate(tree.segments):
         if segment.term is None:
             continue
@@ -61,11 +105,11 @@ def _scored(at: int, tree: Tree, terms: Sequence[Term]) -> Iterator[tuple[int, i
         # a branch's first token is predicted by its parent's last, wherever that stands in the row
         predictors = [0 if parent is None else columns[parent + 1] - 1, *range(columns[index], columns[index + 1] - 1)]
         for column, token in zip(predictors, segment.tokens, strict=True):
-            yield at, column, token, names.index(segment.term)
+            yield at, column, token, int(segment.term)
 
 
 def _ancestors(trees: Sequence[Tree]) -> Tensor:
-    """(B, S, S): whether a token of the first segment may see one of the second."""
+    """(R, S, S): whether a token of the first segment may see one of the second."""
     size = max(len(tree.segments) for tree in trees)
     seen = torch.zeros(len(trees), size, size, dtype=torch.bool)
     for at, tree in enumerate(trees):
@@ -108,11 +152,10 @@ class TreeScorer(nn.Module):
             use_cache=False,
             **self._sight(batch),
         )
-        row, column, token, term = batch["scored"].unbind(1)
+        row, column, token, completion = batch["scored"].unbind(1)
         scores_N = token_logprobs(base.lm_head, made.last_hidden_state[row, column], token)
-        num_terms = batch["num_tokens"].shape[1]
-        sums = scores_N.new_zeros(len(batch["tokens"]) * num_terms).index_add(0, row * num_terms + term, scores_N)
-        return sums.view(-1, num_terms)
+        sums_C = scores_N.new_zeros(int(batch["places"].max()) + 1).index_add(0, completion, scores_N)
+        return sums_C[batch["places"]]
 
     def _sight(self, batch: dict[str, Tensor]) -> dict[str, Tensor | None]:
         """What says which tokens see which: chains for long rows, a mask for short ones."""
@@ -144,7 +187,7 @@ def as_logprobs(
 
 
 def tree_mask(segments: Tensor, positions: Tensor, ancestors: Tensor) -> Tensor:
-    """(B, T, T): which tokens (second axis) see which (third): those before them on their own path."""
+    """(R, T, T): which tokens (second axis) see which (third): those before them on their own path."""
     real = segments >= 0
     at = segments.clamp(min=0)
     rows = torch.arange(len(segments), device=segments.device)[:, None, None]

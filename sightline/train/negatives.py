@@ -16,7 +16,8 @@ Kind = Literal["noise", "black", "crop", "rotate", "other"]
 
 
 class Negatives(Section):
-    """How the negatives are made that some objectives ask for. Each follows from the pair and the seed alone."""
+    """How the negatives are made that some objectives ask for. Each follows from the pair's pictures and instruction and the seed
+    alone, so that all pairs of one instruction have the same and share what is computed of it."""
 
     picture: Kind = "noise"
     """noise: diffusion noise; black; crop: a window of half the height and width; rotate: by 10 to 80 degrees; other: another
@@ -44,7 +45,10 @@ class MakeNegatives(Step):
 
     def _order(self, pair: Pair, pairs: list[Pair]) -> list[Pair]:
         """The shard's pairs as this one draws them."""
-        return sorted(pairs, key=lambda other: digest("negative", self.settings.seed, pair.id, other.id))
+        return sorted(pairs, key=lambda other: digest(self._seed(pair), other.id))
+
+    def _seed(self, pair: Pair) -> int:
+        return int(digest("negative", self.settings.seed, pair.pictures, pair.instruction)[:8], 16)
 
     def _negative(self, pair: Pair, drawn: list[Pair]) -> Negative | Dropped:
         question, pictures, sources = None, [], []
@@ -54,7 +58,7 @@ class MakeNegatives(Step):
                 return self._dropped(pair, "no other question to hold it against")
             question = other.instruction
             sources.append(other.id)
-        seed = int(digest("negative", self.settings.seed, pair.id)[:8], 16)
+        seed = self._seed(pair)
         if "picture" in self.parts:
             if not pair.pictures:
                 return self._dropped(pair, "no picture to spoil")

@@ -57,9 +57,12 @@ class ReferenceLogprobs(Step):
         encoder = self.base.encoder(self.max_length, use.picture)
         terms = tuple(Term.read(name) for name in self.terms)
         keys = {pair.id: pair.key for pair in inputs[0]}
-        made = [encoder.tree(pair, terms, negative) for pair, negative in with_negatives(*inputs)]
+        held = list(with_negatives(*inputs))
+        made = [encoder.tree(pair, terms, negative) for pair, negative in held]
         yield from (one for one in made if isinstance(one, Dropped))
-        for tree, sums in self._scored([one for one in made if isinstance(one, Tree)], encoder, terms):
+        groups = [[made[at] for at in group] for group in of_one_instruction([pair for pair, _ in held])]
+        trees = [[one for one in group if isinstance(one, Tree)] for group in groups]
+        for tree, sums in self._scored([group for group in trees if group], encoder, terms):
             for term, logprob in zip(terms, sums, strict=True):
                 length = len(tree.completion(term.name).tokens)
                 row_id = digest("reference", self.weights, tree.pair_id, term.name)
@@ -68,21 +71,29 @@ class ReferenceLogprobs(Step):
                 )
 
     def _scored(
-        self, trees: list[Tree], encoder: Encoder, terms: Sequence[Term]
+        self, groups: list[list[Tree]], encoder: Encoder, terms: Sequence[Term]
     ) -> Iterator[tuple[Tree, Sequence[float | None]]]:
         if not self.computed:
-            yield from ((tree, [None] * len(terms)) for tree in trees)
+            yield from ((tree, [None] * len(terms)) for group in groups for tree in group)
             return
         import torch
 
         from sightline.train.logprobs import TreeScorer, pack
 
         scorer = TreeScorer(self.base.network).eval()
-        for batch in _batches(sorted(trees, key=lambda tree: (tree.num_tokens, tree.pair_id))):
+        for batch in _batches(sorted(groups, key=lambda group: (max(tree.num_tokens for tree in group), group[0].pair_id))):
             packed = pack(batch, terms, encoder.pictures, encoder.pad)
             with torch.no_grad():
                 sums = scorer({name: tensor.to(self.base.network.device) for name, tensor in packed.items()})
             yield from zip(batch, sums.double().tolist(), strict=True)
+
+
+def of_one_instruction(pairs: Sequence[Pair]) -> list[list[int]]:
+    """Places of the pairs about the same pictures and instruction; in a batch they share what they have in common."""
+    groups: dict[tuple[tuple[str, ...], str], list[int]] = {}
+    for at, pair in enumerate(pairs):
+        groups.setdefault((tuple(pair.pictures), pair.instruction), []).append(at)
+    return list(groups.values())
 
 
 def with_negatives(pairs: list[Pair], negatives: list[Negative] | None = None) -> Iterator[tuple[Pair, Negative | None]]:
@@ -93,13 +104,16 @@ def with_negatives(pairs: list[Pair], negatives: list[Negative] | None = None) -
             yield pair, found.get(pair.id)
 
 
-def _batches(trees: Iterable[Tree]) -> Iterator[list[Tree]]:
-    """Trees of rising length in groups that fit together."""
+def _batches(groups: Iterable[list[Tree]]) -> Iterator[list[Tree]]:
+    """Trees of rising length that fit together; those of one instruction stay together where they do."""
     batch: list[Tree] = []
-    for tree in trees:
-        if batch and tree.num_tokens * (len(batch) + 1) > TOKENS_AT_ONCE:
-            yield batch
-            batch = []
-        batch.append(tree)
+    longest = 0
+    for group in groups:
+        for tree in group:
+            longest = max(longest, tree.num_tokens)
+            if batch and longest * (len(batch) + 1) > TOKENS_AT_ONCE:
+                yield batch
+                batch, longest = [], tree.num_tokens
+            batch.append(tree)
     if batch:
         yield batch

@@ -134,6 +134,7 @@ class TreeTrainer(Trainer):
         )
         self.remove_callback(PrinterCallback)
         self.section = section
+        self.examples = examples
         self.network = network
         self.folder = Path(str(arguments.output_dir))
         self.lines = log
@@ -148,9 +149,12 @@ class TreeTrainer(Trainer):
             self.optimizer = kind(tuning.parameter_groups(self.network, self.section), **settings)
         return self.optimizer
 
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return self.examples.sampler(self.args.seed) or super()._get_train_sampler(*args, **kwargs)
+
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         batches, num_items = super().get_batch_samples(*args, **kwargs)
-        self._pairs_in_step = sum(len(batch["tokens"]) for batch in batches)
+        self._pairs_in_step = sum(len(batch["num_tokens"]) for batch in batches)
         tokens_K = sum(batch["num_tokens"].sum(0) for batch in batches)
         self._tokens_per_pair = (tokens_K / max(self._pairs_in_step, 1)).tolist() if batches else []
         return batches, num_items

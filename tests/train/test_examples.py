@@ -37,7 +37,8 @@ def pair(store) -> Pair:
 
 def paths(encoder: Encoder, pair: Pair) -> list[list[int]]:
     tree = encoder.tree(pair, TERMS)
-    return [[token for at in reversed(tree.path(index)) for token in tree.segments[at].tokens] for index in (1, 2)]
+    answers = [index for index, segment in enumerate(tree.segments) if segment.term is not None]
+    return [[token for at in reversed(tree.path(index)) for token in tree.segments[at].tokens] for index in answers]
 
 
 def test_prompt_and_answer_are_the_templates_whole_conversation(encoder, pair):
@@ -56,7 +57,8 @@ def test_the_answer_starts_where_generation_starts(encoder, pair):
     turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": pair.instruction}]}]
     text = encoder.processor.apply_chat_template(turns, add_generation_prompt=True)
     prompt = encoder.processor(text=[text], images=[encoder.pictures.open(pair.pictures[0])])["input_ids"][0]
-    assert list(encoder.tree(pair, TERMS).segments[0].tokens) == prompt
+    picture, question, *_ = encoder.tree(pair, TERMS).segments
+    assert [*picture.tokens, *question.tokens] == prompt
     assert prompt.count(encoder.tokenizer.convert_tokens_to_ids("<image>")) == 9  # a miniature picture's cells
 
 

@@ -12,7 +12,7 @@ from sightline.execute import Use
 from sightline.rows import Pair
 from sightline.train import attention, logprobs
 from sightline.train.examples import Encoder, Segment, Tree
-from sightline.train.logprobs import TreeScorer, pack, token_logprobs
+from sightline.train.logprobs import TreeScorer, merged, pack, token_logprobs
 from sightline.train.negatives import MakeNegatives, Negatives
 from sightline.train.objectives import ALL_TERMS, Term
 from sightline.train.spoiling import parts, spoil_pixels
@@ -103,6 +103,28 @@ def test_packed_trees_have_the_logprobs_and_gradients_of_plain_rows(network_eith
         assert (ours is None) == (theirs is None)
         # relative to the largest: Llama's norms go through float32 whatever the weights are
         assert ours is None or (ours - theirs).abs().max() < 1e-7 * max(1, theirs.abs().max())
+
+
+def test_all_pairs_of_an_instruction_are_one_tree_with_the_gradients_of_separate_ones(network_either_way, encoder, store):
+    """VLFeedback's six pairs of four answers: one picture, one question and four branches, each once."""
+    network = network_either_way
+    pair, other = draw_pairs(store, 2)
+    answers = ["A red cup.", "A red cup and a cat.", "A green tree in the park, and a bird.", "No."]
+    chosen_over = [(better, worse) for at, better in enumerate(answers) for worse in answers[at + 1 :]]
+    six = [replace(pair, id=f"p{at}", chosen=better, rejected=worse) for at, (better, worse) in enumerate(chosen_over)]
+    about_the_same = replace(other, id="q", pictures=pair.pictures, instruction="What colour is the cup?")
+    trees = [encoder.tree(one, TERMS) for one in [*six, about_the_same]]
+    batch = pack(trees, TERMS, encoder.pictures, encoder.pad)
+    rows, _ = merged(trees, TERMS)
+    assert len(rows) == 1 and len(batch["pixels"]) == 1  # seven pairs share the picture, six of them the question
+    assert sum(segment.term is not None for segment in rows[0].segments) == 4 + 2
+    assert rows[0].num_tokens < sum(tree.num_tokens for tree in trees) / 2
+    together = TreeScorer(network)(batch)
+    alone = torch.cat([TreeScorer(network)(pack([tree], TERMS, encoder.pictures, encoder.pad)) for tree in trees])
+    assert (together - alone).abs().max() < 1e-9
+    for ours, theirs in zip(gradients(network, together), gradients(network, alone), strict=True):
+        # by norms: Llama's norms go through float32 whatever the weights are, and seven pairs' gradients partly cancel
+        assert ours is None or (ours - theirs).norm() < 1e-7 * max(1, theirs.norm())
 
 
 @pytest.mark.parametrize("kind", ["crop", "noise", "other"])

@@ -161,6 +161,38 @@ def test_sft_needs_no_rejected_answer(tiny, store, executor):
     assert checkpoint.last_loss < checkpoint.first_loss
 
 
+def test_pairs_of_one_instruction_come_together_in_another_order_each_epoch():
+    from sightline.train.dataset import Together
+
+    groups = [[0, 3], [1], [2, 4, 5], [6], [7, 8]]
+    sampler, orders = Together(groups, seed=1), []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+        assert sorted(orders[-1]) == list(range(9)) and len(sampler) == 9
+        assert all(orders[-1][(at := orders[-1].index(group[0])) : at + len(group)] == group for group in groups)
+    assert orders[0] != orders[1] and list(Together(groups, seed=1)) == orders[0]
+
+
+def test_killed_and_resumed_training_on_several_pairs_an_instruction_ends_in_the_same_weights(tiny, store, executor):
+    """The order of the groups must be found again: stopped after an epoch and a half, and gone on with."""
+    rows = [
+        replace(pair, id=f"{pair.id}-{at}", rejected=f"{pair.rejected} {at}") for pair in draw_pairs(store, 5) for at in range(3)
+    ]
+    pairs = store.source("pairs", "test", rows, [], 4)
+    long = section(tiny, epochs=3, checkpoint_every=2, learning_rate=1e-3)
+    whole = train(long, pairs, executor)
+    expected, working = weights(whole.folder), whole.folder.with_name(f".{whole.folder.name}.working")
+    os.rename(whole.folder, whole.folder.with_name("whole"))
+    process = subprocess.Popen(command(store, long, pairs), env=environment(), stdout=subprocess.PIPE)
+    while process.poll() is None and not (working / "checkpoint-6" / "whole").exists():
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not whole.folder.exists()
+    assert weights(train(long, pairs, executor).folder) == expected
+
+
 @pytest.mark.parametrize(("kind", "start"), [("mdpo", 3 * log(2)), ("mcm_dpo", log(2))])
 def test_objectives_with_negatives_start_where_they_should_and_learn_to_look(tiny, store, executor, kind, start):
     rows = [replace(pair, instruction=f"{pair.instruction} {at}?") for at, pair in enumerate(draw_pairs(store, 6))]
