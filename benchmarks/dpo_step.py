@@ -6,8 +6,9 @@
 
 The model has the proportions of a 7B one: a language model 1024 wide of 2 layers and 1000 words, a vision tower 128 wide, 576
 picture tokens, LoRA. Sides: TRL's DPOTrainer as it is; TRL with its completion-only head, used on GPUs only, switched on;
-ours with a reference computed in the step; ours with a stored one. A step is the loss and its gradients: batches are made before.
-Medians with their range; memory is what a process of its own peaks at over what it holds before its first step.
+ours with a reference computed in the step; ours with reference and features of the frozen tower stored. A step is the loss
+and its gradients: batches are made before. Medians with their range; memory is what a process of its own peaks at over what
+it holds before its first step.
 """
 
 from __future__ import annotations
@@ -160,6 +161,7 @@ def our_step(folder: Path, options: argparse.Namespace, live: bool) -> Step:
     from sightline.rows import Pair
     from sightline.train import attention
     from sightline.train.examples import Encoder
+    from sightline.train.features import Features
     from sightline.train.logprobs import TreeScorer, as_logprobs, pack
     from sightline.train.objectives.dpo import DPO
     from sightline.train.tuning import recompute
@@ -181,7 +183,7 @@ def our_step(folder: Path, options: argparse.Namespace, live: bool) -> Step:
     if options.checkpointing:
         recompute(network)
         network.train()
-    scorer, counts = TreeScorer(network), batch["num_tokens"]
+    scorer, counts = TreeScorer(network, None if live else Features()), batch["num_tokens"]
 
     def reference() -> Any:
         with torch.no_grad(), network.disable_adapter():
@@ -204,12 +206,11 @@ def make_step(side: str, folder: Path, options: argparse.Namespace) -> Step:
     return our_step(folder, options, live=side == "ours_live")
 
 
-def times(folder: Path, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """CPU and wall seconds of each side's steps, the sides taking turns."""
-    steps = {side: make_step(side, folder, options) for side in SIDES}
+def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, Any]]:
+    """Loss, and CPU and wall seconds of each side's steps, the sides taking turns."""
     losses = {side: step() for side, step in steps.items()}  # the first is a warm-up
-    taken: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
-    for _ in range(options.rounds):
+    taken: dict[str, list[tuple[float, float]]] = {side: [] for side in steps}
+    for _ in range(rounds):
         for side, step in steps.items():
             cpu, wall = time.process_time(), time.perf_counter()
             step()
@@ -239,27 +240,30 @@ def peaks(folder: Path, arguments: list[str]) -> dict[str, float]:
     return found
 
 
-def report(found: dict[str, dict[str, Any]], options: argparse.Namespace) -> dict[str, Any]:
+def medians(found: dict[str, dict[str, Any]], against: str) -> dict[str, dict[str, Any]]:
     """Medians, and ratios of steps that stood beside each other."""
-    made: dict[str, Any] = {
-        "instructions": options.pairs,
-        "answers": options.answers,
-        "picture_tokens": options.side**2,
-        "rounds": options.rounds,
-    }
+    made = {}
     for side, entry in found.items():
-        ratios = [theirs / ours for theirs, ours in zip(found["trl_compact"]["cpu"], entry["cpu"], strict=True)]
+        ratios = [theirs / ours for theirs, ours in zip(found[against]["cpu"], entry["cpu"], strict=True)]
         made[side] = {
             "loss": entry["loss"],
             **{f"{kind}_s": statistics.median(entry[kind]) for kind in ("cpu", "wall")},
-            "peak_mb": entry["peak_mb"],
-            "against_compact": [statistics.median(ratios), min(ratios), max(ratios)],
+            "times_as_fast": [statistics.median(ratios), min(ratios), max(ratios)],
         }
     return made
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def print_table(made: dict[str, dict[str, Any]], against: str) -> None:
+    print(f"| side | loss | CPU s a step | wall s | peak MB | times as fast as {against}, by CPU |\n|---|---|---|---|---|---|")
+    for side, row in made.items():
+        median, low, high = row["times_as_fast"]
+        peak = f"{row['peak_mb']:.0f}" if "peak_mb" in row else ""
+        numbers = f"{row['loss']:.6f} | {row['cpu_s']:.2f} | {row['wall_s']:.2f} | {peak}"
+        print(f"| {side} | {numbers} | {median:.2f} [{low:.2f}, {high:.2f}] |")
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """What the benchmarks of a step have in common."""
     parser.add_argument("--width", type=int, default=1024, help="of the language model")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--side", type=int, default=24, help="picture tokens in a row and in a column")
@@ -269,8 +273,13 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=2, help="answers an instruction; each two of them make a pair")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--checkpointing", action="store_true", help="compute layers twice to save memory")
     parser.add_argument("--json", action="store_true", help="one line")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_sizes(parser)
+    parser.add_argument("--checkpointing", action="store_true", help="compute layers twice to save memory")
     parser.add_argument("--only", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -281,18 +290,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         build_model(Path(folder), options)
-        arguments = [argument for argument in sys.argv[1:] if argument != "--json"]
-        peak_of = peaks(Path(folder), arguments)
-        found = times(Path(folder), options)
-    made = report({side: {**entry, "peak_mb": peak_of[side]} for side, entry in found.items()}, options)
-    if options.json:
-        print(json.dumps(made))
-        return
-    print("| side | loss | CPU s a step | wall s | peak MB | times as fast as compact TRL, by CPU |\n|---|---|---|---|---|---|")
-    for side in SIDES:
-        row, (median, low, high) = made[side], made[side]["against_compact"]
-        numbers = f"{row['loss']:.6f} | {row['cpu_s']:.2f} | {row['wall_s']:.2f} | {row['peak_mb']:.0f}"
-        print(f"| {side} | {numbers} | {median:.2f} [{low:.2f}, {high:.2f}] |")
+        peak_of = peaks(Path(folder), [argument for argument in sys.argv[1:] if argument != "--json"])
+        found = interleaved({side: make_step(side, Path(folder), options) for side in SIDES}, options.rounds)
+    made = {side: {**row, "peak_mb": peak_of[side]} for side, row in medians(found, against="trl_compact").items()}
+    print(json.dumps(made)) if options.json else print_table(made, "compact TRL")
 
 
 if __name__ == "__main__":

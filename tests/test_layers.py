@@ -33,10 +33,8 @@ HEAVY = {"torch", "transformers", "diffusers", "peft", "accelerate", "bitsandbyt
 TORCH_FILES = {
     "sightline.engines.image_reward_model",
     "sightline.engines.armorm_model",
-    *(
-        f"sightline.train.{name}"
-        for name in ("attention", "dataset", "examples", "spoiling", "log", "logprobs", "trainer", "tuning")
-    ),
+    *(f"sightline.train.{name}" for name in ("attention", "dataset", "examples", "features", "log", "logprobs")),
+    *(f"sightline.train.{name}" for name in ("spoiling", "trainer", "tuning")),
 }
 WITHOUT_TORCH = ("report", "formats")
 

@@ -10,6 +10,7 @@ from sightline.errors import TrainingError
 
 if TYPE_CHECKING:
     from sightline.train.examples import Encoder, OpenPicture
+    from sightline.train.features import Features
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -46,6 +47,13 @@ class Base:
         _without_dropout(network)
         attention.split(network)
         return network
+
+    @cached_property
+    def features(self) -> Features:
+        """What the untrained vision tower makes of pictures."""
+        from sightline.train.features import Features
+
+        return Features()
 
     @cached_property
     def processor(self) -> Any:

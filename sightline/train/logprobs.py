@@ -13,16 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sightline.train import attention
 from sightline.train.examples import Pictures, Segment, Tree
+from sightline.train.features import Features
 from sightline.train.objectives import Logprobs, Term
 
 LOGITS_AT_ONCE = 1 << 24
 """Tokens times words whose logits may exist together (64 MB in float32); more are made in pieces, and again for gradients."""
 
 
-def pack(trees: Sequence[Tree], terms: Sequence[Term], pictures: Pictures, pad: int) -> dict[str, Tensor]:
+def pack(trees: Sequence[Tree], terms: Sequence[Term], pictures: Pictures, pad: int) -> dict[str, Any]:
     """A batch of trees as tensors: what trees share stands once, rows are padded to one length, each picture comes once.
 
     `places` (B, K) says which completion is a tree's term: pairs of one instruction may share answers, too.
@@ -35,7 +37,13 @@ def pack(trees: Sequence[Tree], terms: Sequence[Term], pictures: Pictures, pad: 
         for some, filler in zip(zip(*columns, strict=True), (pad, -1, 0), strict=True)
     )
     scored = torch.tensor([place for at, row in enumerate(rows) for place in _scored(at, row)], dtype=torch.long)
-    batch = {"tokens": tokens, "segments": segments, "positions": positions, "ancestors": _ancestors(rows), "scored": scored}
+    batch: dict[str, Any] = {
+        "tokens": tokens,
+        "segments": segments,
+        "positions": positions,
+        "ancestors": _ancestors(rows),
+        "scored": scored,
+    }
     batch["chains"] = torch.tensor([chain for at, row in enumerate(rows) for chain in attention.chains(at, row)])
     counts = [[len(tree.completion(term.name).tokens) for term in terms] for tree in trees]
     return {**batch, "places": torch.tensor(places), "num_tokens": torch.tensor(counts), **_pictures(rows, pictures)}
@@ -118,13 +126,18 @@ def _ancestors(trees: Sequence[Tree]) -> Tensor:
     return seen
 
 
-def _pictures(trees: Sequence[Tree], pictures: Pictures) -> dict[str, Tensor]:
+def _pictures(trees: Sequence[Tree], pictures: Pictures) -> dict[str, Any]:
     places = [name for tree in trees for segment in tree.segments for name in segment.pictures]
     if not places:
         return {}
     distinct = {name: index for index, name in enumerate(dict.fromkeys(places))}
     pixels = torch.stack([pictures[name] for name in distinct])
-    return {"pixels": pixels, "pictures": torch.tensor([distinct[name] for name in places])}
+    return {"names": list(distinct), "pixels": pixels, "pictures": torch.tensor([distinct[name] for name in places])}
+
+
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on the device; names stay."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
 class TreeScorer(nn.Module):
@@ -133,9 +146,11 @@ class TreeScorer(nn.Module):
     Everything happens in `forward`, so that wrappers for many devices see each use of each parameter.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, features: Features | None = None) -> None:
+        """`features` is for a vision tower that does not train: each picture then goes through it once in all."""
         super().__init__()
         self.network = network
+        self.features = features
 
     @property
     def base(self) -> Any:
@@ -143,7 +158,7 @@ class TreeScorer(nn.Module):
         network: Any = self.network
         return network.get_base_model() if hasattr(network, "get_base_model") else network
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def forward(self, batch: dict[str, Any]) -> Tensor:
         base = self.base
         made = base.model(
             input_ids=batch["tokens"],
@@ -157,19 +172,23 @@ class TreeScorer(nn.Module):
         sums_C = scores_N.new_zeros(int(batch["places"].max()) + 1).index_add(0, completion, scores_N)
         return sums_C[batch["places"]]
 
-    def _sight(self, batch: dict[str, Tensor]) -> dict[str, Tensor | None]:
+    def _sight(self, batch: dict[str, Any]) -> dict[str, Tensor | None]:
         """What says which tokens see which: chains for long rows, a mask for short ones."""
         if attention.is_split(self.base) and batch["tokens"].shape[1] >= attention.SPLIT_FROM:
             return {"attention_mask": None, "chains": batch["chains"]}
         # only a 4-D mask is taken as it is: a 2-D one, or none, reads restarting positions as other documents
         return {"attention_mask": tree_mask(batch["segments"], batch["positions"], batch["ancestors"])[:, None]}
 
-    def _encoded(self, batch: dict[str, Tensor]) -> dict[str, Any] | None:
+    def _encoded(self, batch: dict[str, Any]) -> dict[str, Any] | None:
         """Features of each distinct picture, made once, laid out in the order of the places that show them."""
         if "pixels" not in batch:
             return None
-        base = self.base
-        encoded = base.model.get_image_features(pixel_values=batch["pixels"].to(base.dtype), return_dict=True)
+        base, pixels = self.base, batch["pixels"].to(self.base.dtype)
+        if self.features is None:
+            encoded = base.model.get_image_features(pixel_values=pixels, return_dict=True)
+        else:
+            held = [self.features.of(base.model, name, one) for name, one in zip(batch["names"], pixels, strict=True)]
+            encoded = BaseModelOutputWithPooling(pooler_output=base.model.multi_modal_projector(torch.stack(held)))
         encoded.pooler_output = [encoded.pooler_output[index] for index in batch["pictures"].tolist()]
         return {"image": encoded}
 

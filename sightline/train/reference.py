@@ -78,13 +78,13 @@ class ReferenceLogprobs(Step):
             return
         import torch
 
-        from sightline.train.logprobs import TreeScorer, pack
+        from sightline.train.logprobs import TreeScorer, pack, to_device
 
-        scorer = TreeScorer(self.base.network).eval()
+        scorer = TreeScorer(self.base.network, self.base.features).eval()
         for batch in _batches(sorted(groups, key=lambda group: (max(tree.num_tokens for tree in group), group[0].pair_id))):
             packed = pack(batch, terms, encoder.pictures, encoder.pad)
             with torch.no_grad():
-                sums = scorer({name: tensor.to(self.base.network.device) for name, tensor in packed.items()})
+                sums = scorer(to_device(packed, self.base.network.device))
             yield from zip(batch, sums.double().tolist(), strict=True)
 
 

@@ -37,7 +37,8 @@ def fit(section: Train, base: Base, pairs: Sequence[Shard], prepared: Prepared, 
     network = tuning.tune(base.network, section)
     state = place.last_state()
     log = Log(place.working / LOG, 0 if state is None else int(state.name.rpartition("-")[2]))
-    trainer = TreeTrainer(section, network, examples, log, _arguments(section, place.working, examples, network), executor.watch)
+    scorer = TreeScorer(network, base.features if section.vision_tower == "frozen" else None)
+    trainer = TreeTrainer(section, scorer, examples, log, _arguments(section, place.working, examples, network), executor.watch)
     executor.watch.begin("train", examples.num_steps, "steps")
     executor.watch.advance("train", log.step)
     try:
@@ -123,10 +124,10 @@ class TreeTrainer(Trainer):
     optimizer: Any
 
     def __init__(
-        self, section: Train, network: Any, examples: Examples, log: Log, arguments: TrainingArguments, watch: Watch
+        self, section: Train, scorer: TreeScorer, examples: Examples, log: Log, arguments: TrainingArguments, watch: Watch
     ) -> None:
         super().__init__(
-            model=TreeScorer(network),
+            model=scorer,
             args=arguments,
             train_dataset=examples,
             data_collator=examples.collate,
@@ -135,7 +136,7 @@ class TreeTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.section = section
         self.examples = examples
-        self.network = network
+        self.network: Any = scorer.network
         self.folder = Path(str(arguments.output_dir))
         self.lines = log
         self._means = Means()

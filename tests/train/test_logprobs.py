@@ -13,6 +13,7 @@ from sightline.execute import Use
 from sightline.rows import Pair
 from sightline.train import attention, logprobs
 from sightline.train.examples import Encoder, Segment, Tree
+from sightline.train.features import Features
 from sightline.train.logprobs import TreeScorer, merged, pack, token_logprobs
 from sightline.train.negatives import MakeNegatives, Negatives
 from sightline.train.objectives import ALL_TERMS, Term
@@ -161,6 +162,19 @@ def test_each_distinct_picture_goes_through_the_tower_once(network, encoder, pai
     packed(network, encoder, pairs)
     hook.remove()
     assert seen == [2]  # five places show two pictures (the fourth pair has none)
+
+
+def test_kept_features_change_nothing_and_stay_within_their_bound(network, encoder, pairs):
+    trees = [encoder.tree(pair, TERMS) for pair in pairs]
+    batch, features = pack(trees, TERMS, encoder.pictures, encoder.pad), Features()
+    for _ in range(2):
+        assert (TreeScorer(network, features)(batch) - TreeScorer(network)(batch)).abs().max() < 1e-9
+    assert list(features._held) == batch["names"]
+    one = features.of(network.model, batch["names"][0], batch["pixels"][0])
+    assert one.shape == (9, 32)  # a miniature picture's cells, the tiny tower's width
+    small = Features(limit=one.nbytes)
+    TreeScorer(network, small)(batch)
+    assert list(small._held) == batch["names"][-1:]
 
 
 def test_a_deeper_tree_sees_its_own_path_only(network_either_way, encoder):

@@ -161,6 +161,23 @@ def test_sft_needs_no_rejected_answer(tiny, store, executor):
     assert checkpoint.last_loss < checkpoint.first_loss
 
 
+@pytest.mark.parametrize(("tower", "passes"), [("frozen", 6), ("full", 6 + 2 * 6)])
+def test_a_frozen_tower_sees_each_picture_once_in_all(tiny, store, executor, make_pairs, monkeypatch, tower, passes):
+    """Reference and two epochs; a tower that trains sees a picture once a step."""
+    from transformers import CLIPVisionModel
+
+    seen, own = [], CLIPVisionModel.forward
+
+    def counting(self, pixels, **rest):
+        seen.append(len(pixels))
+        return own(self, pixels, **rest)
+
+    monkeypatch.setattr(CLIPVisionModel, "forward", counting)
+    parts = {"vision_tower": tower, "language_model": "full" if tower == "full" else "lora"}
+    assert train(section(tiny, **parts), make_pairs(6), executor).num_steps == 4
+    assert sum(seen) == passes
+
+
 def test_pairs_of_one_instruction_come_together_in_another_order_each_epoch():
     from sightline.train.dataset import Together
 
