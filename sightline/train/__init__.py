@@ -61,6 +61,9 @@ class Train(Section):
     """What training pushes towards."""
     negatives: Negatives = Negatives()
     """How spoilt pictures and other rows' questions are made, for objectives that ask for them."""
+    reference: Literal["stored", "live"] = "stored"
+    """stored: the untrained model's log-probabilities are computed once, kept, and used again by every epoch, sweep and resume.
+    live: each step computes them with the adapters off, which spares a pass where there is one epoch and one run."""
     vision_tower: Mode = "frozen"
     """frozen, lora (adapters on its linear layers) or full."""
     projector: Mode = "frozen"
@@ -125,6 +128,11 @@ class Train(Section):
             )
         if "full" in self.parts.values() and self.dtype == "bfloat16":
             raise _conflict("bfloat16 weights lose the small updates of a part that trains whole", "use dtype float32 or auto")
+        if self.reference == "live" and "full" in self.parts.values():
+            raise _conflict(
+                "a part that trains whole leaves no untrained model to ask in each step",
+                "use reference: stored, or lora for all parts",
+            )
         if self.negatives != Negatives() and self.negative_step() is None:
             raise _conflict(f"the objective {self.objective.kind} asks for no negatives", "leave out train.negatives")
         if self.batch_size % self.accumulation:
@@ -143,14 +151,14 @@ class Train(Section):
         own = {"vision_tower": self.vision_learning_rate, "projector": self.projector_learning_rate}.get(part)
         return self.learning_rate if own is None else own
 
-    def reference(self) -> ReferenceLogprobs:
+    def reference_step(self) -> ReferenceLogprobs:
         """The step that stores what training compares against."""
         return ReferenceLogprobs(
             model=self.model,
             revision=self.revision,
             weights=fingerprint(self.model, self.revision),
             terms=[term.name for term in self.objective.needed_terms()],
-            computed=self.objective.needs_reference,
+            computed=self.objective.needs_reference and self.reference == "stored",
             max_length=self.max_length,
             dtype="float32" if self.dtype == "auto" and "full" in self.parts.values() else self.dtype,
         )
@@ -196,7 +204,7 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
     seed = executor.use.seed if section.seed is None else section.seed
     threads = section.threads or executor.execution.threads
     section = section.model_copy(update={"seed": seed, "threads": threads})
-    step = section.reference()
+    step = section.reference_step()
     # in this process, so that training goes on with the same loaded model; a seed decides nothing here
     here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=threads), executor.watch)
     prepared = _prepare(section, step, pairs, here, on_step)

@@ -166,7 +166,7 @@ class TreeTrainer(Trainer):
         objective = self.section.objective
         terms, counts = objective.needed_terms(), inputs["num_tokens"]
         policy = model(inputs)
-        reference = inputs["reference"].to(policy.dtype)
+        reference = self._live_reference(inputs) if self._is_live else inputs["reference"].to(policy.dtype)
         if self.state.global_step == 0 and objective.needs_reference:
             self._check_start(inputs, policy.detach(), reference)
         told = as_logprobs(policy, counts, terms, self._tokens_per_pair)
@@ -181,7 +181,16 @@ class TreeTrainer(Trainer):
         # the Trainer divides by the number of parts; a step's last part may hold fewer pairs than the others
         return loss.value * (len(policy) * self.current_gradient_accumulation_steps / self._pairs_in_step)
 
-    def _check_start(self, inputs: dict[str, Tensor], policy: Tensor, reference: Tensor) -> None:
+    @property
+    def _is_live(self) -> bool:
+        return self.section.reference == "live" and self.section.objective.needs_reference
+
+    def _live_reference(self, inputs: dict[str, Any]) -> Tensor:
+        """(B, K): what the model says with its adapters off."""
+        with torch.no_grad(), self.network.disable_adapter():
+            return self.model(inputs)
+
+    def _check_start(self, inputs: dict[str, Any], policy: Tensor, reference: Tensor) -> None:
         """TrainingError, with the likely cause, where the untrained policy is not its reference."""
         tolerance = START_TOLERANCE[next(self.network.parameters()).dtype]
         if _near(policy, reference, tolerance):

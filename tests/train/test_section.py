@@ -27,6 +27,7 @@ def refusal(**changes) -> RecipeError:
         ({"batch_size": 6, "accumulation": 4}, "multiple of accumulation"),
         ({"trainer_args": {"adam_beta3": 1}}, "did you mean 'adam_beta"),
         ({"trainer_args": {"learning_rate": 1}}, "not passed on"),
+        ({"reference": "live", "language_model": "full"}, "leaves no untrained model"),
         ({"negatives": {"noise_step": 500}}, "asks for no negatives"),
         ({"objective": {"kind": "mcm_dpo", "weights": {"chosen/sound": 1}}}, "no negative is called 'chosen/sound'"),
         ({"objective": {"kind": "mcm_dpo", "weights": {"rejected": 0}}}, "must be above 0"),

@@ -153,6 +153,19 @@ def test_an_objective_without_a_reference_asks_no_model_for_one(tiny, store, exe
     assert first["margin"] != 0
 
 
+def test_a_live_reference_trains_as_a_stored_one(tiny, store, executor, make_pairs):
+    from safetensors.torch import load
+
+    pairs, tallies = make_pairs(6), []
+    made = [
+        train(section(tiny, reference=kind, learning_rate=1e-3), pairs, executor, tallies.append) for kind in ("stored", "live")
+    ]
+    stored, live = (load(weights(checkpoint.folder)) for checkpoint in made)
+    assert all((stored[name] - live[name]).abs().max() < 1e-5 for name in stored)
+    assert made[1].first_loss == pytest.approx(log(2), abs=1e-6)
+    assert {row.logprob for shard in tallies[1].shards for row in store.read(shard)} == {None}
+
+
 def test_sft_needs_no_rejected_answer(tiny, store, executor):
     good, empty = draw_pairs(store, 2)
     pairs = store.source("pairs", "test", [good, replace(empty, rejected="")], [], 4)
@@ -268,7 +281,7 @@ def test_a_reference_that_is_not_the_policys_stops_training_before_the_first_ste
 ):
     pairs = make_pairs(3)
     executor_of_reference = Executor(store, Engines({}), 0, Execution(workers=1, threads=1))
-    executor_of_reference.run(Task("reference", section(tiny).reference(), ("pairs",)), [pairs])
+    executor_of_reference.run(Task("reference", section(tiny).reference_step(), ("pairs",)), [pairs])
     spoil(store, **changes)
     with pytest.raises(TrainingError, match=cause):
         train(section(tiny), pairs, executor)
