@@ -171,16 +171,26 @@ def import_data(
         console.print(line, soft_wrap=True)
 
 
-@app.command(epilog=_example("sightline export runs/quickstart --format llava --out pairs/"))
+@app.command(epilog=_example("sightline export runs/quickstart --merge --out model/"))
 def export(
     run: Annotated[Path, typer.Argument(help="A run's folder, or a folder of imported rows.", metavar="RUN")],
-    format: Annotated[str, typer.Option("--format", help="llava or rlaif_v.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
+    format: Annotated[str | None, typer.Option("--format", help="Write the pairs: llava or rlaif_v.")] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Write the model: base and adapter as one.")] = False,
 ) -> None:
-    """Write a run's pairs, with their pictures, in another tool's format."""
-    from sightline.formats import export_rows
+    """Write a run's pairs, with their pictures, in another tool's format; or its trained model, merged and checked."""
+    if merge == (format is not None):
+        raise typer.BadParameter("give either --format or --merge")
+    if merge:
+        from sightline.train.merge import merge as join
 
-    for line in export_rows(run, format, out).lines():
+        with console.status("merging"):
+            lines = list(join(run / "adapter" if (run / "adapter").exists() else run, out).lines())
+    else:
+        from sightline.formats import export_rows
+
+        lines = list(export_rows(run, str(format), out).lines())
+    for line in lines:
         console.print(line, soft_wrap=True)
 
 

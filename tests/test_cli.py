@@ -17,7 +17,7 @@ VERBS = {
     "check": {"--set"},
     "doctor": set(),
     "eval": {"--set", "--out"},
-    "export": {"--format", "--out"},
+    "export": {"--format", "--merge", "--out"},
     "import": {"--format", "--out", "--images"},
     "make": {"--set", "--out"},
     "run": {"--set", "--out"},
@@ -149,6 +149,12 @@ def test_ctrl_c_is_answered_with_a_message_and_code_one(tmp_path):
     complaint = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     assert "Ctrl-C" in complaint and "goes on from here" in complaint and "Traceback" not in complaint
+
+
+def test_export_wants_either_a_format_or_a_merge(sightline: Sightline, tmp_path):
+    for arguments in ([], ["--merge", "--format", "llava"]):
+        done = sightline("export", str(tmp_path), "--out", str(tmp_path / "out"), *arguments)
+        assert done.returncode == 2 and "either --format or --merge" in done.stderr
 
 
 def test_wrong_usage_ends_with_code_two(sightline: Sightline):
