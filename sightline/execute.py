@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -161,9 +162,10 @@ class Executor:
                 make_shard(self.use, task, shard, sources)
                 yield
             return
-        waiting: set[Future[None]] = {
-            self.pool.submit(_work, task, shard, sources, self.sections(task)) for shard, sources in missing
-        }
+        with _ctrl_c_held_back():  # workers start on being given work
+            waiting: set[Future[None]] = {
+                self.pool.submit(_work, task, shard, sources, self.sections(task)) for shard, sources in missing
+            }
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
@@ -230,15 +232,33 @@ def describe(tally: Tally) -> str:
     return ", ".join(part for part in parts if part)
 
 
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Ctrl-C waits until the block ends: one that came while a worker was starting would end the worker with a traceback.
+
+    Workers take the signal mask over and never see one; it is the parent's to answer. Another thread of the parent may be given
+    the signal, though, so the handler, which Python runs in the main thread, waits, too.
+    """
+    came: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number)) if in_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if in_main:
+            signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+            if came:
+                signal.raise_signal(signal.SIGINT)
+
+
 _worker: Use | None = None
 
 
 def _start_worker(root: str, seed: int, threads: int | None) -> None:
-    import signal
-
     from tqdm import tqdm
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     tqdm.set_lock(threading.RLock())  # its own would be a semaphore of the system, left behind when a worker is ended
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _set_threads(threads)

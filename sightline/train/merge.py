@@ -42,6 +42,7 @@ def merge(adapter: Path, out: Path) -> Merged:
     import torch
     from safetensors.torch import load_file
 
+    from sightline.engines.local import quiet
     from sightline.engines.transformers import load_model, load_processor, with_adapter
 
     section = _section(adapter)
@@ -56,11 +57,11 @@ def merge(adapter: Path, out: Path) -> Merged:
         if name not in after or not (after[name] - wanted).abs().max() <= CLOSE * wanted.abs().max():
             raise RunError(str(adapter), f"the trained tensor '{name}' did not arrive in the merged model", "report this")
     dtype = _stored_dtype(section)
-    rounded = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in after.items()}
-    merged.config.dtype = dtype
-    merged.save_pretrained(out, state_dict=rounded)
-    load_processor(section["model"], section["revision"]).save_pretrained(out)
-    _check_reloads(out, rounded)
+    rounded = merged.to(dtype).state_dict()  # `after` keeps what it was in float32
+    with quiet():
+        merged.save_pretrained(out)
+        load_processor(section["model"], section["revision"]).save_pretrained(out)
+        _check_reloads(out, rounded)
     moved = sum((rounded[name].float() - after[name]).square().sum() for name in expected)
     length = sum(update.square().sum() for update in updates.values())
     return Merged(out, len(expected), str(dtype).removeprefix("torch."), float((moved / length).sqrt()) if length else 0.0)
