@@ -3,21 +3,11 @@
 from math import exp, log
 
 import pytest
-from torch import Tensor, float64, tensor
 
-from sightline.train.objectives import OBJECTIVES, Logprobs
+from sightline.train.objectives import OBJECTIVES
 from sightline.train.objectives.dpo import DPO
 
-
-def logprobs(chosen: list[float], rejected: list[float]) -> Logprobs:
-    def column(values: list[float]) -> Tensor:
-        return tensor(values, dtype=float64)
-
-    counts = {"chosen": tensor([4, 5]), "rejected": tensor([2, 10])}
-    return Logprobs({"chosen": column(chosen), "rejected": column(rejected)}, counts)
-
-
-REFERENCE = logprobs([-3.0, -9.0], [-5.0, -2.0])
+from .conftest import REFERENCE, logprobs
 
 
 def test_loss_is_log_two_while_the_policy_still_equals_the_reference():

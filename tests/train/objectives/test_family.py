@@ -3,7 +3,7 @@
 from math import exp, log
 
 import pytest
-from torch import Tensor, float64, tensor
+from torch import float64, tensor
 
 from sightline.train.objectives import OBJECTIVES, Logprobs
 from sightline.train.objectives.bco import BCO
@@ -16,16 +16,8 @@ from sightline.train.objectives.robust import Robust
 from sightline.train.objectives.sft import SFT
 from sightline.train.objectives.simpo import SimPO
 
+from .conftest import REFERENCE, logprobs
 
-def logprobs(chosen: list[float], rejected: list[float]) -> Logprobs:
-    def column(values: list[float]) -> Tensor:
-        return tensor(values, dtype=float64)
-
-    counts = {"chosen": tensor([4, 5]), "rejected": tensor([2, 10])}
-    return Logprobs({"chosen": column(chosen), "rejected": column(rejected)}, counts)
-
-
-REFERENCE = logprobs([-3.0, -9.0], [-5.0, -2.0])
 POLICY = logprobs([-2.0, -10.0], [-6.0, -2.5])  # gains: chosen +1 and -1, rejected -1 and -0.5
 
 
