@@ -36,6 +36,12 @@ PANELS = (
     ("Margin", "how far chosen leads rejected; 0 at the start", (("margin", "margin", "ink"),), 0.0),
     ("Accuracy", "share of pairs in the right order", (("accuracy", "accuracy", "ink"),), 0.5),
     (
+        "Picture margin",
+        "how far the chosen answer with its own picture leads it with a spoilt one; 0 at the start",
+        (("picture_margin", "picture", "ink"), ("margin/chosen/picture", "picture", "ink")),
+        0.0,
+    ),
+    (
         "Rewards",
         "log-probability gained or lost since the start, times beta",
         (("chosen_reward", "chosen", "good"), ("rejected_reward", "rejected", "bad")),

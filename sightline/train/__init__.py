@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -224,18 +225,22 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
 
 def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], here: Executor, on_step: OnStep | None) -> Prepared:
     """Make what training compares against, or find it stored."""
-    tallies, inputs, names = [], [pairs], ["pairs"]
-    if negatives := section.negative_step():
-        tallies.append(here.run(Task("negatives", negatives, ("pairs",)), inputs))
-        inputs, names = [pairs, tallies[0].shards], ["pairs", "negatives"]
-    tallies.append(here.run(Task("reference", step, tuple(names)), inputs))
-    dropped: dict[str, int] = {}
-    for tally in tallies:
+    tallies: list[Tally] = []
+
+    def run(task: Task, *inputs: Sequence[Shard]) -> list[Shard]:
+        tallies.append(here.run(task, inputs))
         if on_step is not None:
-            on_step(tally)
-        for reason, count in tally.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + count
-    return Prepared(tallies[-1], tallies[0].shards if len(tallies) > 1 else [], dropped)
+            on_step(tallies[-1])
+        return tallies[-1].shards
+
+    negatives: list[Shard] = []
+    if asked := section.negative_step():
+        negatives = run(Task("negatives", asked, ("pairs",)), pairs)
+        run(Task("reference", step, ("pairs", "negatives")), pairs, negatives)
+    else:
+        run(Task("reference", step, ("pairs",)), pairs)
+    dropped = sum((Counter(tally.dropped) for tally in tallies), Counter())
+    return Prepared(tallies[-1], negatives, dict(dropped))
 
 
 __all__ = ["Checkpoint", "Prepared", "Train", "train"]

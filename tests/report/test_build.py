@@ -17,7 +17,7 @@ from sightline.report.build import render
 from sightline.report.evidence import Evidence, spread
 from sightline.report.gallery import gallery, wins_by_guidance
 from sightline.report.pictures import Pictures
-from sightline.report.training import reading
+from sightline.report.training import reading, training
 from sightline.rows import Annotation, Candidate, RankedImage, Response
 from sightline.store.runs import Run
 from sightline.store.shards import Shard
@@ -210,6 +210,15 @@ def test_a_falling_chosen_reward_is_explained_and_a_failed_training_is_not_excus
     assert "became likelier" in reading([{"chosen_reward": 1.0, "rejected_reward": -4.0}])
     assert "has not learned" in reading([{"chosen_reward": -2.0, "rejected_reward": -1.0}])
     assert reading([{"loss": 0.7}]) == ""
+
+
+def test_objectives_that_look_at_pictures_have_a_curve_of_it(maker):
+    folder = maker.run.folder
+    log = [{"step": step, "loss": 0.7, "margin/chosen/picture": step / 10} for step in (1, 2, 3)]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log))
+    maker.run.note(checkpoint={"log": str(folder / "log.jsonl")})
+    found = training(Evidence(maker.run))
+    assert [panel.title for panel in found.panels] == ["Loss", "Picture margin"]
 
 
 def test_the_page_needs_no_torch(finished_run):
