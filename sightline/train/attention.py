@@ -45,9 +45,7 @@ def chains(row: int, tree: Tree) -> Iterator[tuple[int, int, int, int, int]]:
     A chain goes on through children that stand right after their parents. Chains are numbered in the order of their columns,
     within the row.
     """
-    columns = [0]
-    for segment in tree.segments:
-        columns.append(columns[-1] + len(segment.tokens))
+    columns = tree.columns
     chain_of: list[int] = []
     starts: list[int] = []  # the first segment of each chain
     for index, segment in enumerate(tree.segments):

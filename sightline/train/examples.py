@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from sightline.errors import TrainingError
 from sightline.rows import Dropped, Negative, Pair
 from sightline.train import spoiling
 from sightline.train.objectives import Term
+from sightline.train.recent import Recent
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -54,8 +55,13 @@ class Tree:
         return [index] if parent is None else [index, *self.path(parent)]
 
     @property
+    def columns(self) -> list[int]:
+        """Where each segment starts in the row that holds all of them behind each other; and last, where the row ends."""
+        return [0, *accumulate(len(segment.tokens) for segment in self.segments)]
+
+    @property
     def num_tokens(self) -> int:
-        return sum(len(segment.tokens) for segment in self.segments)
+        return self.columns[-1]
 
     def completion(self, term: str) -> Segment:
         return next(segment for segment in self.segments if segment.term == term)
@@ -79,8 +85,7 @@ class Pictures:
     def __init__(self, image_processor: Any, open_picture: OpenPicture) -> None:
         self.image_processor = image_processor
         self._open = open_picture
-        self._held: OrderedDict[str, torch.Tensor] = OrderedDict()
-        self._bytes = 0
+        self._held = Recent(CACHE_BYTES)
 
     def open(self, name: str) -> PIL.Image.Image:
         """The picture of this name, spoilt where the name says so."""
@@ -90,19 +95,14 @@ class Pictures:
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._held:
             self.keep(name, self.image_processor(images=[self.open(name)], return_tensors="pt")["pixel_values"][0])
-        self._held.move_to_end(name)
-        return self._held[name]
+        return self._held.use(name)
 
     def keep(self, name: str, pixels: torch.Tensor) -> None:
         """Hold a picture's pixel values (noise comes now), and forget the longest unused ones past the bound."""
         if name in self._held:
             return
         _, how, seed = spoiling.parts(name)
-        pixels = spoiling.spoil_pixels(pixels, how, seed)
-        self._held[name] = pixels
-        self._bytes += pixels.nbytes
-        while self._bytes > CACHE_BYTES and len(self._held) > 1:
-            self._bytes -= self._held.popitem(last=False)[1].nbytes
+        self._held.hold(name, spoiling.spoil_pixels(pixels, how, seed))
 
 
 class Encoder:

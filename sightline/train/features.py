@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from sightline.train.recent import Recent
 
 FEATURE_BYTES = 256 << 20
 """Features kept in memory: of 200 pictures of LLaVA-1.5's in bfloat16, of all of a miniature run's."""
@@ -20,22 +21,13 @@ class Features:
     """
 
     def __init__(self, limit: int = FEATURE_BYTES) -> None:
-        self.limit = limit
-        self._held: OrderedDict[str, Tensor] = OrderedDict()
-        self._bytes = 0
+        self._held = Recent(limit)
 
     def of(self, model: Any, name: str, pixels: Tensor) -> Tensor:
         """(tokens, width) of a picture, from its pixel values."""
         if name not in self._held:
-            self._keep(name, _entering_projector(model, pixels))
-        self._held.move_to_end(name)
-        return self._held[name]
-
-    def _keep(self, name: str, feature: Tensor) -> None:
-        self._held[name] = feature
-        self._bytes += feature.nbytes
-        while self._bytes > self.limit and len(self._held) > 1:
-            self._bytes -= self._held.popitem(last=False)[1].nbytes
+            self._held.hold(name, _entering_projector(model, pixels))
+        return self._held.use(name)
 
 
 def _entering_projector(model: Any, pixels: Tensor) -> Tensor:

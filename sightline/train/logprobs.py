@@ -103,9 +103,7 @@ def _row(tree: Tree) -> tuple[list[int], list[int], list[int]]:
 
 def _scored(at: int, tree: Tree) -> Iterator[tuple[int, int, int, int]]:
     """(row, column that predicts, token, completion) of each token that counts."""
-    columns = [0]
-    for segment in tree.segments:
-        columns.append(columns[-1] + len(segment.tokens))
+    columns = tree.columns
     for index, segment in enumerate(tree.segments):
         if segment.term is None:
             continue

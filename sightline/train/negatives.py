@@ -41,45 +41,44 @@ class MakeNegatives(Step):
 
     def make(self, use: Use, *inputs: list[Pair]) -> Iterator[Negative | Dropped]:
         for pair in inputs[0]:
-            yield self._negative(pair, self._order(pair, inputs[0]))
+            try:
+                yield self._negative(pair, inputs[0])
+            except _NoNegative as reason:
+                yield Dropped(key=pair.key, reason=str(reason), row_id=pair.id)
 
-    def _order(self, pair: Pair, pairs: list[Pair]) -> list[Pair]:
-        """The shard's pairs as this one draws them."""
-        return sorted(pairs, key=lambda other: digest(self._seed(pair), other.id))
-
-    def _seed(self, pair: Pair) -> int:
-        return int(digest("negative", self.settings.seed, pair.pictures, pair.instruction)[:8], 16)
-
-    def _negative(self, pair: Pair, drawn: list[Pair]) -> Negative | Dropped:
+    def _negative(self, pair: Pair, pairs: list[Pair]) -> Negative:
+        """From the pair, or from others of its shard."""
+        seed = int(digest("negative", self.settings.seed, pair.pictures, pair.instruction)[:8], 16)
         question, pictures, sources = None, [], []
         if "question" in self.parts:
-            other = next((other for other in drawn if other.instruction.strip() != pair.instruction.strip()), None)
-            if other is None:
-                return self._dropped(pair, "no other question to hold it against")
+            unlike = [other for other in pairs if other.instruction.strip() != pair.instruction.strip()]
+            other = _drawn(unlike, seed, "no other question to hold it against")
             question = other.instruction
             sources.append(other.id)
-        seed = self._seed(pair)
-        if "picture" in self.parts:
-            if not pair.pictures:
-                return self._dropped(pair, "no picture to spoil")
-            if self.settings.picture == "other":
-                apart = (
-                    other for other in drawn if other.pictures != pair.pictures and len(other.pictures) == len(pair.pictures)
-                )
-                other = next(apart, None)
-                if other is None:
-                    return self._dropped(pair, "no other picture to hold it against")
-                pictures = other.pictures
-                sources.append(other.id)
-            else:
-                pictures = [spoilt(name, self.settings, seed + at) for at, name in enumerate(pair.pictures)]
+        if "picture" in self.parts and not pair.pictures:
+            raise _NoNegative("no picture to spoil")
+        if "picture" in self.parts and self.settings.picture != "other":
+            pictures = [spoilt(name, self.settings, seed + at) for at, name in enumerate(pair.pictures)]
+        elif "picture" in self.parts:
+            unlike = [one for one in pairs if one.pictures != pair.pictures and len(one.pictures) == len(pair.pictures)]
+            other = _drawn(unlike, seed, "no other picture to hold it against")
+            pictures = other.pictures
+            sources.append(other.id)
         row_id = digest("negative", pair.id, question, pictures)
         return Negative(
             id=row_id, key=pair.key, pair_id=pair.id, instruction=question, pictures=pictures, seed=seed, source_ids=sources
         )
 
-    def _dropped(self, pair: Pair, reason: str) -> Dropped:
-        return Dropped(key=pair.key, reason=reason, row_id=pair.id)
+
+class _NoNegative(Exception):
+    """A pair has nothing that it could be held against; says what is missing."""
+
+
+def _drawn(pairs: list[Pair], seed: int, missing: str) -> Pair:
+    """One of the pairs, whatever their order."""
+    if not pairs:
+        raise _NoNegative(missing)
+    return min(pairs, key=lambda pair: digest(seed, pair.id))
 
 
 def spoilt(name: str, settings: Negatives, seed: int) -> str:
