@@ -36,17 +36,10 @@ WORDS = 1000
 Step = Callable[[], float]
 
 
-def build_model(folder: Path, options: argparse.Namespace) -> None:
-    """A LLaVA of random weights with the asked proportions, its processor and a vocabulary of numbered words."""
+def new_processor(side: int) -> Any:
+    """A processor for pictures of so many pixels a side, and a vocabulary of numbered words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import (
-        CLIPVisionConfig,
-        LlamaConfig,
-        LlavaConfig,
-        LlavaForConditionalGeneration,
-        LlavaProcessor,
-        PreTrainedTokenizerFast,
-    )
+    from transformers import LlavaProcessor, PreTrainedTokenizerFast
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     special = ["<pad>", "<s>", "</s>", "<image>"]
@@ -60,17 +53,22 @@ def build_model(folder: Path, options: argparse.Namespace) -> None:
         pad_token="<pad>",
         extra_special_tokens={"image_token": "<image>"},
     )
-    side = options.side * 14
-    pictures = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
     template = (
         "<s>{% for message in messages %}{% for part in message.content %}"
         "{{ '<image> ' if part.type == 'image' else part.text + ' ' }}{% endfor %}"
         "{{ '</s>' if message.role == 'assistant' else '' }}{% endfor %}"
     )
-    processor = LlavaProcessor(
-        pictures, tokenizer, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1,
-        image_token="<image>", chat_template=template,
+    return LlavaProcessor(
+        CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side}), tokenizer, patch_size=14,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1, image_token="<image>", chat_template=template,
     )  # fmt: skip
+
+
+def build_model(folder: Path, options: argparse.Namespace) -> None:
+    """A LLaVA of random weights with the asked proportions, and its processor."""
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    side = options.side * 14
     vision = CLIPVisionConfig(
         hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4, image_size=side, patch_size=14
     )
@@ -81,10 +79,10 @@ def build_model(folder: Path, options: argparse.Namespace) -> None:
     config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=3, image_seq_length=options.side**2)
     torch.manual_seed(0)
     LlavaForConditionalGeneration(config).save_pretrained(folder)
-    processor.save_pretrained(folder)
+    new_processor(side).save_pretrained(folder)
 
 
-def pairs(options: argparse.Namespace) -> list[dict[str, Any]]:
+def pairs(options: argparse.Namespace, spare: int = 0) -> list[dict[str, Any]]:
     """Random questions and answers of the asked lengths, a tenth more or less, each question with a picture of noise."""
     from PIL import Image
 
@@ -94,7 +92,7 @@ def pairs(options: argparse.Namespace) -> list[dict[str, Any]]:
         return " ".join(f"w{n}" for n in rng.integers(1, 900, size=round(length * rng.uniform(0.9, 1.1))))
 
     side, made = options.side * 14, []
-    for at in range(options.pairs):
+    for at in range(options.pairs + spare):
         asked = {
             "name": str(at),
             "picture": Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)),
@@ -155,21 +153,15 @@ def trl_step(folder: Path, options: argparse.Namespace, compact: bool) -> Step:
     return step
 
 
-def our_step(folder: Path, options: argparse.Namespace, live: bool) -> Step:
-    """Our loss and gradients on packed trees, as the trainer computes them."""
+def planted(folder: Path, options: argparse.Namespace, objective: Any) -> tuple[list[Any], Any]:
+    """The pairs' trees, and the encoder that made them. Negatives want another question, so one more instruction is drawn."""
     from sightline.engines.transformers import load_processor
     from sightline.rows import Pair
-    from sightline.train import attention
+    from sightline.train import Train
     from sightline.train.examples import Encoder
-    from sightline.train.features import Features
-    from sightline.train.logprobs import TreeScorer, as_logprobs, pack
-    from sightline.train.objectives.dpo import DPO
-    from sightline.train.tuning import recompute
 
-    given = pairs(options)
+    given = pairs(options, spare=1)
     pictures = {pair["name"]: pair["picture"] for pair in given}
-    encoder = Encoder(load_processor(str(folder)), 8192, lambda name: pictures[name])
-    objective = DPO(beta=0.1)
     rows = [
         Pair(
             id=str(at), key=str(at), instruction=pair["question"], pictures=[pair["name"]], chosen=pair["chosen"],
@@ -177,7 +169,26 @@ def our_step(folder: Path, options: argparse.Namespace, live: bool) -> Step:
         )
         for at, pair in enumerate(given)
     ]  # fmt: skip
-    batch = pack([encoder.tree(row, objective.terms) for row in rows], objective.terms, encoder.pictures, encoder.pad)
+    asked = Train(model=str(folder), objective=objective).negative_step()
+    negatives = [None] * len(rows) if asked is None else list(asked.make(None, rows))  # type: ignore[arg-type]
+    encoder = Encoder(load_processor(str(folder)), 8192, pictures.__getitem__)
+    wanted = len(pairs(options))
+    terms = objective.needed_terms()
+    return [encoder.tree(row, terms, negative) for row, negative in zip(rows[:wanted], negatives, strict=False)], encoder
+
+
+def our_step(folder: Path, options: argparse.Namespace, live: bool, objective: Any = None) -> Step:
+    """Our loss and gradients on packed trees, as the trainer computes them; DPO's where no other objective is given."""
+    from sightline.train import attention
+    from sightline.train.features import Features
+    from sightline.train.logprobs import TreeScorer, as_logprobs, pack
+    from sightline.train.objectives.dpo import DPO
+    from sightline.train.tuning import recompute
+
+    objective = objective or DPO(beta=0.1)
+    trees, encoder = planted(folder, options, objective)
+    terms = objective.needed_terms()
+    batch = pack(trees, terms, encoder.pictures, encoder.pad)
     network = with_adapter(folder)
     attention.split(network.get_base_model())
     if options.checkpointing:
@@ -187,13 +198,13 @@ def our_step(folder: Path, options: argparse.Namespace, live: bool) -> Step:
 
     def reference() -> Any:
         with torch.no_grad(), network.disable_adapter():
-            return as_logprobs(scorer(batch), counts, objective.terms)
+            return as_logprobs(scorer(batch), counts, terms)
 
     stored = None if live else reference()
 
     def step() -> float:
         network.zero_grad()
-        loss = objective.loss(as_logprobs(scorer(batch), counts, objective.terms), stored or reference()).value
+        loss = objective.loss(as_logprobs(scorer(batch), counts, terms), stored or reference()).value
         loss.backward()
         return loss.item()
 
@@ -273,13 +284,13 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--answers", type=int, default=2, help="answers an instruction; each two of them make a pair")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--checkpointing", action="store_true", help="compute layers twice to save memory")
     parser.add_argument("--json", action="store_true", help="one line")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_sizes(parser)
-    parser.add_argument("--checkpointing", action="store_true", help="compute layers twice to save memory")
     parser.add_argument("--only", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--model", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -18,52 +18,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dpo_step import Step, add_sizes, build_model, interleaved, medians, pairs, print_table, with_adapter
+from dpo_step import Step, add_sizes, build_model, interleaved, medians, our_step, planted, print_table, with_adapter
 from torch import Tensor
 
 SIDES = ("plain", "ours_live", "ours_stored")
-
-
-def drawn(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One more than asked for, so that there is another question."""
-    return pairs(argparse.Namespace(**{**vars(options), "pairs": options.pairs + 1}))
-
-
-def examples(options: argparse.Namespace) -> tuple[list[Any], list[Any]]:
-    """Pairs and their negatives."""
-    from sightline.rows import Pair
-    from sightline.train.negatives import MakeNegatives, Negatives
-
-    rows = [
-        Pair(
-            id=str(at), key=str(at), instruction=pair["question"], pictures=[pair["name"]], chosen=pair["chosen"],
-            rejected=pair["rejected"], rule="benchmark",
-        )
-        for at, pair in enumerate(drawn(options))
-    ]  # fmt: skip
-    step = MakeNegatives(parts=["picture", "question"], settings=Negatives())
-    return rows[: options.pairs], list(step.make(None, rows))[: options.pairs]  # type: ignore[arg-type]
-
-
-def new_encoder(folder: Path, options: argparse.Namespace) -> Any:
-    from sightline.engines.transformers import load_processor
-    from sightline.train.examples import Encoder
-
-    pictures = {pair["name"]: pair["picture"] for pair in drawn(options)}
-    return Encoder(load_processor(str(folder)), 8192, pictures.__getitem__)
 
 
 def plain_step(folder: Path, options: argparse.Namespace) -> Step:
     """Eight rows a pair, one after the other, through the policy and, with its adapter off, through the reference."""
     from sightline.train.logprobs import as_logprobs
     from sightline.train.objectives.mcm_dpo import MCMDPO
+    from sightline.train.tuning import recompute
 
-    encoder, objective = new_encoder(folder, options), MCMDPO()
+    objective = MCMDPO()
     terms = objective.needed_terms()
-    trees = [encoder.tree(row, terms, negative) for row, negative in zip(*examples(options), strict=True)]
+    trees, encoder = planted(folder, options, objective)
     rows = [[_row(tree, term.name, encoder) for term in terms] for tree in trees]
     counts = torch.tensor([[length for _, _, length in row] for row in rows])
     network = with_adapter(folder)
+    if options.checkpointing:
+        recompute(network)
+        network.train()
 
     def sums() -> Tensor:
         found = []
@@ -92,38 +67,10 @@ def _row(tree: Any, term: str, encoder: Any) -> tuple[Tensor, Tensor, int]:
     return torch.tensor([tokens]), encoder.pictures[name][None], len(tree.segments[at].tokens)
 
 
-def our_step(folder: Path, options: argparse.Namespace, live: bool) -> Step:
-    """The tree's one pass, as the trainer makes it."""
-    from sightline.train import attention
-    from sightline.train.features import Features
-    from sightline.train.logprobs import TreeScorer, as_logprobs, pack
+def make_step(side: str, folder: Path, options: argparse.Namespace) -> Step:
     from sightline.train.objectives.mcm_dpo import MCMDPO
 
-    encoder, objective = new_encoder(folder, options), MCMDPO()
-    terms = objective.needed_terms()
-    trees = [encoder.tree(row, terms, negative) for row, negative in zip(*examples(options), strict=True)]
-    batch = pack(trees, terms, encoder.pictures, encoder.pad)
-    network = with_adapter(folder)
-    attention.split(network.get_base_model())
-    scorer, counts = TreeScorer(network, None if live else Features()), batch["num_tokens"]
-
-    def reference() -> Any:
-        with torch.no_grad(), network.disable_adapter():
-            return as_logprobs(scorer(batch), counts, terms)
-
-    stored = None if live else reference()
-
-    def step() -> float:
-        network.zero_grad()
-        loss = objective.loss(as_logprobs(scorer(batch), counts, terms), stored or reference()).value
-        loss.backward()
-        return loss.item()
-
-    return step
-
-
-def make_step(side: str, folder: Path, options: argparse.Namespace) -> Step:
-    return plain_step(folder, options) if side == "plain" else our_step(folder, options, live=side == "ours_live")
+    return plain_step(folder, options) if side == "plain" else our_step(folder, options, side == "ours_live", MCMDPO())
 
 
 def main() -> None:

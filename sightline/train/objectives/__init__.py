@@ -101,6 +101,13 @@ class Loss:
     logs: dict[str, Tensor]
 
 
+def with_nll(preference: Tensor, weight: float, policy: Logprobs, logs: dict[str, Tensor]) -> Loss:
+    """The loss with the chosen answers' own added, a mean over each answer's tokens, which keeps them likely."""
+    nll = -policy.per_token("chosen").mean()
+    told = {name: number.detach() for name, number in {**logs, "nll": nll}.items()}
+    return Loss(preference + weight * nll if weight else preference, told)
+
+
 class Objective(Plugin):
     """An objective's recipe section. Its loss is a mean over pairs, so that it is the same however a step is split."""
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from sightline.train.objectives import ALL_TERMS, Logprobs, Loss, Objective, Term
+from sightline.train.objectives import ALL_TERMS, Logprobs, Loss, Objective, Term, with_nll
 
 PUBLISHED = {
     "rejected": 1.0,
@@ -66,10 +66,8 @@ class MCMDPO(Objective):
         joint_B = stack([share[name] * margin_B for name, margin_B in margins.items()]).sum(0)
         apart_B = stack([share[name] * -logsigmoid(margin_B) for name, margin_B in margins.items()]).sum(0)
         preference = -logsigmoid(joint_B).mean() if self.combine == "joint" else apart_B.mean()
-        nll = -policy.per_token("chosen").mean()
         logs = {
             "preference_loss": preference,
-            "nll": nll,
             "margin": joint_B.mean(),
             "accuracy": (joint_B > 0).to(joint_B.dtype).mean(),
             "chosen_reward": reward["chosen"].mean(),
@@ -77,5 +75,4 @@ class MCMDPO(Objective):
             **{f"margin/{name}": margin_B.mean() for name, margin_B in margins.items()},
             **{f"accuracy/{name}": (margin_B > 0).to(margin_B.dtype).mean() for name, margin_B in margins.items()},
         }
-        value = preference + self.nll * nll if self.nll else preference
-        return Loss(value, {name: number.detach() for name, number in logs.items()})
+        return with_nll(preference, self.nll, policy, logs)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from sightline.train.objectives import Logprobs, Loss, Objective, Term
+from sightline.train.objectives import Logprobs, Loss, Objective, Term, with_nll
 
 
 class MDPO(Objective):
@@ -36,10 +36,8 @@ class MDPO(Objective):
             "anchor": chosen_B - self.anchor,
         }
         costs = {name: -logsigmoid(margin_B).mean() for name, margin_B in margins.items()}
-        nll = -policy.per_token("chosen").mean()
         logs = {
             **{f"{name}_loss": cost for name, cost in costs.items()},
-            "nll": nll,
             "margin": margins["preference"].mean(),
             "accuracy": (margins["preference"] > 0).to(chosen_B.dtype).mean(),
             "picture_margin": margins["picture"].mean(),
@@ -47,5 +45,4 @@ class MDPO(Objective):
             "chosen_reward": chosen_B.mean(),
             "rejected_reward": rejected_B.mean(),
         }
-        value = costs["preference"] + costs["picture"] + costs["anchor"] + (self.nll * nll if self.nll else 0.0)
-        return Loss(value, {name: number.detach() for name, number in logs.items()})
+        return with_nll(costs["preference"] + costs["picture"] + costs["anchor"], self.nll, policy, logs)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from sightline.train.objectives import Logprobs, Loss, Objective, Term
+from sightline.train.objectives import Logprobs, Loss, Objective, Term, with_nll
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,14 +37,11 @@ class Pairwise(Objective):
         chosen_B, rejected_B = (self.reward(term, policy, reference) for term in ("chosen", "rejected"))
         preference = self.cost(chosen_B, rejected_B).mean()
         margin_B = chosen_B - rejected_B
-        nll = -policy.per_token("chosen").mean()
         logs = {
             "preference_loss": preference,
-            "nll": nll,
             "margin": margin_B.mean(),
             "accuracy": (margin_B > 0).to(margin_B.dtype).mean(),
             "chosen_reward": chosen_B.mean(),
             "rejected_reward": rejected_B.mean(),
         }
-        value = preference + self.nll * nll if self.nll else preference
-        return Loss(value, {name: number.detach() for name, number in logs.items()})
+        return with_nll(preference, self.nll, policy, logs)
