@@ -138,8 +138,9 @@ class Encoder:
         return self._trees[known]
 
     def _tree(self, pair: Pair, terms: tuple[Term, ...], negative: Negative | None) -> Tree:
-        answers: dict[str, str] = {term.response: getattr(pair, term.response).strip() for term in terms}
-        self._check_texts(pair, negative, answers)
+        asked: set[str] = {term.response for term in terms}
+        answers = {side: text.strip() for side, text in pair.answers.items() if side in asked}
+        self._check_texts(pair, negative, terms, answers)
         segments: list[Segment] = []
         for which in dict.fromkeys(term.picture for term in terms):
             pictures = tuple(_of(pair, negative, which).pictures)
@@ -186,7 +187,10 @@ class Encoder:
         prefix = self._expanded(pictures, prompt, plain, shared)
         return _Prompt(prefix, {name: tuple(tokens[shared:]) for name, tokens in full.items()})
 
-    def _check_texts(self, pair: Pair, negative: Negative | None, answers: dict[str, str]) -> None:
+    def _check_texts(self, pair: Pair, negative: Negative | None, terms: tuple[Term, ...], answers: dict[str, str]) -> None:
+        missing = sorted({term.response for term in terms} - answers.keys())
+        if missing:
+            raise _Refused(f"{missing[0]} answer is missing", "the objective asks for it")
         for name, answer in answers.items():
             if not answer:
                 raise _Refused(f"{name} answer is empty", repr(getattr(pair, name)))

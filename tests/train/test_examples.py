@@ -93,6 +93,7 @@ def test_letters_that_join_across_the_border_belong_to_the_branches(encoder, pai
     ("changes", "reason"),
     [
         ({"rejected": ""}, "rejected answer is empty"),
+        ({"rejected": None}, "rejected answer is missing"),
         ({"chosen": " \n"}, "chosen answer is empty"),
         ({"chosen": "A cat.", "rejected": " A cat. "}, "the answers are equal"),
         ({"chosen": "An <image> of a cat."}, "text holds a token that the model reserves"),
