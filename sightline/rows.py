@@ -185,7 +185,8 @@ class Reference(Row):
 class Negative(Row):
     """What a pair is held against besides its rejected answer. A spoilt picture's name is `<picture>|<how>|<seed>`.
 
-    `instruction` is another row's, None where none is asked for; `source_ids` are the rows that lent a question or pictures.
+    `instruction` and `response` are other rows', None where none is asked for; `source_ids` are the rows that lent a question,
+    pictures or an answer.
     """
 
     pair_id: str
@@ -193,6 +194,7 @@ class Negative(Row):
     pictures: list[str]
     seed: int
     source_ids: list[str]
+    response: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

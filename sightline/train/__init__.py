@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -61,10 +61,11 @@ class Train(Section):
     objective: OBJECTIVES.section()  # type: ignore[valid-type]
     """What training pushes towards."""
     negatives: Negatives = Negatives()
-    """How spoilt pictures and other rows' questions are made, for objectives that ask for them."""
-    reference: Literal["stored", "live"] = "stored"
+    """How spoilt pictures are made and other rows' questions and answers drawn, for objectives that ask for them."""
+    reference: Literal["stored", "live", "none"] = "stored"
     """stored: the untrained model's log-probabilities are computed once, kept, and used again by every epoch, sweep and resume.
-    live: each step computes them with the adapters off, which spares a pass where there is one epoch and one run."""
+    live: each step computes them with the adapters off, which spares a pass where there is one epoch and one run. none: for an
+    objective that reads none, which computes none in any case; others are refused."""
     vision_tower: Mode = "frozen"
     """frozen, lora (adapters on its linear layers) or full."""
     projector: Mode = "frozen"
@@ -134,6 +135,9 @@ class Train(Section):
                 "a part that trains whole leaves no untrained model to ask in each step",
                 "use reference: stored, or lora for all parts",
             )
+        if self.reference == "none" and self.objective.needs_reference:
+            fix = f"use stored or live; of the objectives, {', '.join(_reference_free())} need none"
+            raise _conflict(f"the objective {self.objective.kind} compares with a reference", fix)
         if self.negatives != Negatives() and self.negative_step() is None:
             raise _conflict(f"the objective {self.objective.kind} asks for no negatives", "leave out train.negatives")
         if self.batch_size % self.accumulation:
@@ -159,6 +163,7 @@ class Train(Section):
             revision=self.revision,
             weights=fingerprint(self.model, self.revision),
             terms=[term.name for term in self.objective.needed_terms()],
+            optional=[term.name for term in self.objective.needed_terms() if term.optional],
             computed=self.objective.needs_reference and self.reference == "stored",
             max_length=self.max_length,
             dtype="float32" if self.dtype == "auto" and "full" in self.parts.values() else self.dtype,
@@ -183,6 +188,13 @@ VERSION = 1  # raise it when the same section and pairs would now train to other
 
 def _conflict(problem: str, fix: str) -> PydanticCustomError:
     return PydanticCustomError("conflict", problem, {"fix": fix})
+
+
+def _reference_free() -> list[str]:
+    """Names of the objectives that read no reference, as far as their names alone say."""
+    kinds = {name: OBJECTIVES.find(name) for name in OBJECTIVES}
+    complete = {name: kind for name, kind in kinds.items() if not any(one.is_required() for one in kind.model_fields.values())}
+    return [name for name, kind in complete.items() if not kind().needs_reference]
 
 
 OnStep = Callable[[Tally], None]
@@ -235,7 +247,8 @@ def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], he
 
     negatives: list[Shard] = []
     if asked := section.negative_step():
-        negatives = run(Task("negatives", asked, ("pairs",)), pairs)
+        following = [replace(after, bucket=shard.bucket) for shard, after in zip(pairs, [*pairs[1:], *pairs[:1]], strict=True)]
+        negatives = run(Task("negatives", asked, ("pairs", "pairs")), pairs, following)
         run(Task("reference", step, ("pairs", "negatives")), pairs, negatives)
     else:
         run(Task("reference", step, ("pairs",)), pairs)

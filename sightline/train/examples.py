@@ -12,6 +12,7 @@ import torch
 from sightline.errors import TrainingError
 from sightline.rows import Dropped, Negative, Pair
 from sightline.train import spoiling
+from sightline.train.changes import changed
 from sightline.train.objectives import Term
 from sightline.train.recent import Recent
 
@@ -26,12 +27,16 @@ CACHE_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens that follow the parent segment's. `term` names the log-probability that these tokens make up, if one does."""
+    """Tokens that follow the parent segment's. `term` names the log-probability that these tokens make up, if one does.
+
+    `counted` are the places of the tokens that the term counts; None: it counts all.
+    """
 
     tokens: tuple[int, ...]
     parent: int | None = None
     term: str | None = None
     pictures: tuple[str, ...] = ()
+    counted: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,11 @@ class Tree:
     def completion(self, term: str) -> Segment:
         return next(segment for segment in self.segments if segment.term == term)
 
+    def num_scored(self, term: str) -> int:
+        """How many tokens a term counts: 0 where the pair lacks the answer."""
+        found = [segment for segment in self.segments if segment.term == term]
+        return sum(len(segment.tokens if segment.counted is None else segment.counted) for segment in found)
+
 
 @dataclass(frozen=True)
 class _Prompt:
@@ -73,6 +83,15 @@ class _Prompt:
 
     prefix: tuple[int, ...]
     answers: dict[str, tuple[int, ...]]
+
+    def branch(self, term: Term, parent: int) -> Segment:
+        """The answer of a term, with the tokens of it that count."""
+        tokens, start = self.answers[term.response], len(self.prefix)
+        if term.tokens != "changed":
+            return Segment(tokens, parent, term.name)
+        found = changed(self.prefix + self.answers["rejected"], self.prefix + self.answers["chosen"])
+        places = dict(zip(("rejected", "chosen"), found, strict=True))[term.response]
+        return Segment(tokens, parent, term.name, counted=tuple(at - start for at in places))
 
 
 class _Refused(Exception):
@@ -139,7 +158,8 @@ class Encoder:
 
     def _tree(self, pair: Pair, terms: tuple[Term, ...], negative: Negative | None) -> Tree:
         asked: set[str] = {term.response for term in terms}
-        answers = {side: text.strip() for side, text in pair.answers.items() if side in asked}
+        unrelated = {"unrelated": negative.response} if negative and negative.response else {}
+        answers = {side: text.strip() for side, text in {**pair.answers, **unrelated}.items() if side in asked}
         self._check_texts(pair, negative, terms, answers)
         segments: list[Segment] = []
         for which in dict.fromkeys(term.picture for term in terms):
@@ -169,7 +189,7 @@ class Encoder:
         for question, prompt in prompts.items():
             parent = len(segments)
             segments.append(Segment(prompt.prefix[len(root) :], top, pictures=() if root else pictures))
-            segments += [Segment(prompt.answers[term.response], parent, term.name) for term in wanted[question]]
+            segments += [prompt.branch(term, parent) for term in wanted[question] if term.response in prompt.answers]
 
     def _root(self, prefixes: list[tuple[int, ...]]) -> tuple[int, ...]:
         """What all prompts share: up to the last picture, so that other questions about it find it, too; or nothing."""
@@ -188,7 +208,9 @@ class Encoder:
         return _Prompt(prefix, {name: tuple(tokens[shared:]) for name, tokens in full.items()})
 
     def _check_texts(self, pair: Pair, negative: Negative | None, terms: tuple[Term, ...], answers: dict[str, str]) -> None:
-        missing = sorted({term.response for term in terms} - answers.keys())
+        if not pair.answers:
+            raise _Refused("both answers are missing", "a row needs one at least")
+        missing = sorted({term.response for term in terms if not term.optional} - answers.keys())
         if missing:
             raise _Refused(f"{missing[0]} answer is missing", "the objective asks for it")
         for name, answer in answers.items():

@@ -34,21 +34,26 @@ def _whole(lines: list[str]) -> Iterator[str]:
 
 
 class Means:
-    """Means over the pairs of the steps since the last line of the log; the tokens are counted."""
+    """Means over the pairs of the steps since the last line of the log, or over what `counts` counts; the tokens are counted.
+
+    What nothing was counted for has no mean.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._pairs = 0
+        self._counts: dict[str, Tensor | int] = {}
         self._tokens = 0
 
-    def add(self, values: dict[str, Tensor], num_pairs: int, num_tokens: int) -> None:
+    def add(self, values: dict[str, Tensor], num_pairs: int, num_tokens: int, counts: dict[str, Tensor]) -> None:
         for name, value in values.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value * num_pairs
-        self._pairs += num_pairs
+            count = counts.get(name, num_pairs)
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value * count
+            self._counts[name] = self._counts.get(name, 0) + count
         self._tokens += num_tokens
 
     def take(self) -> dict[str, float]:
-        means = {name: value.item() / self._pairs for name, value in self._sums.items()}
+        counts = {name: int(count) for name, count in self._counts.items()}
+        means = {name: value.item() / counts[name] for name, value in self._sums.items() if counts[name]}
         taken = {**means, "num_tokens": self._tokens}
-        self._sums, self._pairs, self._tokens = {}, 0, 0
+        self._sums, self._counts, self._tokens = {}, {}, 0
         return taken

@@ -6,8 +6,9 @@ P distinct pictures, M places of pictures.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -45,8 +46,9 @@ def pack(trees: Sequence[Tree], terms: Sequence[Term], pictures: Pictures, pad: 
         "scored": scored,
     }
     batch["chains"] = torch.tensor([chain for at, row in enumerate(rows) for chain in attention.chains(at, row)])
-    counts = [[len(tree.completion(term.name).tokens) for term in terms] for tree in trees]
-    return {**batch, "places": torch.tensor(places), "num_tokens": torch.tensor(counts), **_pictures(rows, pictures)}
+    places, further = _further(trees, terms, scored, places)
+    counts = [[tree.num_scored(term.name) for term in terms] for tree in trees]
+    return {**batch, "places": torch.tensor(places), "num_tokens": torch.tensor(counts), **further, **_pictures(rows, pictures)}
 
 
 @dataclass
@@ -63,7 +65,8 @@ class _Node:
 
 
 def merged(trees: Sequence[Tree], terms: Sequence[Term]) -> tuple[list[Tree], list[list[int]]]:
-    """Trees with one root each that hold each shared segment once, their terms numbered; and the number (B, K) of each term."""
+    """Trees with one root each that hold each shared segment once, their terms numbered; and the number (B, K) of each term, -1
+    where a tree lacks it."""
     top, count, places = _Node(Segment(())), 0, []
     for tree in trees:
         nodes: list[_Node] = []
@@ -75,7 +78,7 @@ def merged(trees: Sequence[Tree], terms: Sequence[Term]) -> tuple[list[Tree], li
                 if node.completion is None:
                     node.completion, count = count, count + 1
                 numbers[segment.term] = node.completion
-        places.append([numbers[term.name] for term in terms])
+        places.append([numbers.get(term.name, -1) for term in terms])
     return [Tree("", tuple(_flat(root, None, 0))) for root in top.children.values()], places
 
 
@@ -112,6 +115,38 @@ def _scored(at: int, tree: Tree) -> Iterator[tuple[int, int, int, int]]:
         predictors = [0 if parent is None else columns[parent + 1] - 1, *range(columns[index], columns[index + 1] - 1)]
         for column, token in zip(predictors, segment.tokens, strict=True):
             yield at, column, token, int(segment.term)
+
+
+def _further(
+    trees: Sequence[Tree], terms: Sequence[Term], scored: Tensor, places: list[list[int]]
+) -> tuple[list[list[int]], dict[str, Tensor]]:
+    """The places, with a completion of its own for each term that counts other tokens than an answer's; and what these count.
+
+    `changed`: (scored token, completion) of tokens that count once more. `guessed`: (scored token, the same one after the spoilt
+    picture, completion) where the token that counts is one that the model itself will name.
+    """
+    tokens_of: dict[int, list[int]] = defaultdict(list)
+    for index, completion in enumerate(scored[:, 3].tolist()):
+        tokens_of[completion].append(index)
+    first, numbers = len(tokens_of), dict[Any, int]()
+    rows, found = [list(row) for row in places], {"changed": list[list[int]](), "guessed": list[list[int]]()}
+    for tree, row in zip(trees, rows, strict=True):
+        for at, term in enumerate(terms):
+            if term.tokens == "all":
+                continue
+            own = tokens_of[row[at]]
+            entries: list[tuple[int, ...]]
+            if term.tokens == "changed":
+                entries = [(own[place],) for place in tree.completion(term.name).counted or ()]
+            else:
+                spoilt = row[terms.index(replace(term, picture="negative", tokens="all"))]
+                entries = list(zip(own, tokens_of[spoilt], strict=True))
+            key = (term.tokens, *entries)
+            if key not in numbers:
+                numbers[key] = first + len(numbers)
+                found[term.tokens] += [[*entry, numbers[key]] for entry in entries]
+            row[at] = numbers[key]
+    return rows, {kind: torch.tensor(entries) for kind, entries in found.items() if entries}
 
 
 def _ancestors(trees: Sequence[Tree]) -> Tensor:
@@ -165,9 +200,20 @@ class TreeScorer(nn.Module):
             use_cache=False,
             **self._sight(batch),
         )
-        row, column, token, completion = batch["scored"].unbind(1)
-        scores_N = token_logprobs(base.lm_head, made.last_hidden_state[row, column], token)
-        sums_C = scores_N.new_zeros(int(batch["places"].max()) + 1).index_add(0, completion, scores_N)
+        return self._sums(made.last_hidden_state, batch)
+
+    def _sums(self, hidden: Tensor, batch: dict[str, Any]) -> Tensor:
+        """(B, K) from the hidden states (R, T, H)."""
+        scored, head = batch["scored"], self.base.lm_head
+        if "guessed" in batch:
+            scored = torch.cat([scored, _guessed(head, hidden, scored, batch["guessed"])])
+        row, column, token, completion = scored.unbind(1)
+        scores_N = token_logprobs(head, hidden[row, column], token)
+        # one place more than there are completions: it stays 0, and -1, which is what a pair lacks, finds it
+        sums_C = scores_N.new_zeros(int(batch["places"].max()) + 2).index_add(0, completion, scores_N)
+        if "changed" in batch:
+            again, completion = batch["changed"].unbind(1)
+            sums_C = sums_C.index_add(0, completion, scores_N[again])
         return sums_C[batch["places"]]
 
     def _sight(self, batch: dict[str, Any]) -> dict[str, Tensor | None]:
@@ -214,14 +260,29 @@ def tree_mask(segments: Tensor, positions: Tensor, ancestors: Tensor) -> Tensor:
     return seen | torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
 
 
+def _guessed(head: Callable[[Tensor], Tensor], hidden: Tensor, scored: Tensor, guessed: Tensor) -> Tensor:
+    """More of `scored`, (row, column, token, completion): the tokens likeliest after the spoilt picture, scored after the own."""
+    own, spoilt, completion = guessed.unbind(1)
+    row, column = scored[spoilt, :2].unbind(1)
+    with torch.no_grad():
+        size = _at_once(head, LOGITS_AT_ONCE)
+        token = torch.cat([head(some).argmax(-1) for some in hidden[row, column].split(size)])
+    return torch.stack([*scored[own, :2].unbind(1), token, completion], dim=1)
+
+
 def token_logprobs(head: Callable[[Tensor], Tensor], hidden: Tensor, tokens: Tensor, at_once: int = LOGITS_AT_ONCE) -> Tensor:
     """(N,): log-probability of each token under the head's words, of hidden states (N, H)."""
-    words = getattr(head, "out_features", None) or head.weight.shape[0]  # type: ignore[attr-defined]
-    size = max(1, at_once // words)
+    size = _at_once(head, at_once)
     if len(tokens) <= size:
         return _score(head, hidden, tokens)
     pieces = zip(hidden.split(size), tokens.split(size), strict=True)
     return torch.cat([checkpoint(_score, head, some, wanted, use_reentrant=False) for some, wanted in pieces])
+
+
+def _at_once(head: Callable[[Tensor], Tensor], num_logits: int) -> int:
+    """How many tokens have so many logits."""
+    words = getattr(head, "out_features", None) or head.weight.shape[0]  # type: ignore[attr-defined]
+    return max(1, num_logits // words)
 
 
 def _score(head: Callable[[Tensor], Tensor], hidden: Tensor, tokens: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from sightline.train.examples import Encoder, Segment, Tree
 from sightline.train.features import Features
 from sightline.train.logprobs import TreeScorer, merged, pack, token_logprobs
 from sightline.train.negatives import MakeNegatives, Negatives
-from sightline.train.objectives import ALL_TERMS, Term
+from sightline.train.objectives import CROSSED_TERMS, Term
 from sightline.train.spoiling import parts, spoil_pixels
 from sightline.train.tuning import recompute
 
@@ -63,6 +63,12 @@ def network_either_way(request, tiny, monkeypatch):
 
 def plain(network: nn.Module, encoder: Encoder, pair: Pair, answer: str) -> Tensor:
     """The sum over an answer's tokens, from an ordinary forward pass over prompt and answer."""
+    scores, tokens = plain_scores(network, encoder, pair, answer)
+    return scores.gather(1, tokens[:, None]).sum()
+
+
+def plain_scores(network: nn.Module, encoder: Encoder, pair: Pair, answer: str) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of all words (N, V) in the places of an answer's tokens, and these tokens (N,)."""
     processor = encoder.processor
     turns = [
         {"role": "user", "content": [*({"type": "image"} for _ in pair.pictures), {"type": "text", "text": pair.instruction}]}
@@ -77,7 +83,7 @@ def plain(network: nn.Module, encoder: Encoder, pair: Pair, answer: str) -> Tens
         pixels = [spoil_pixels(one, *how) for one, how in zip(inputs["pixel_values"], spoiling, strict=True)]
         inputs["pixel_values"] = torch.stack(pixels).double()
     scores = network(**inputs).logits[0, :-1].log_softmax(-1)
-    return scores.gather(1, inputs["input_ids"][0, 1:, None])[start - 1 :].sum()
+    return scores[start - 1 :], inputs["input_ids"][0, start:]
 
 
 def packed(network: nn.Module, encoder: Encoder, pairs: list[Pair]) -> Tensor:
@@ -142,10 +148,10 @@ def test_all_eight_terms_have_the_logprobs_of_plain_rows(network_either_way, enc
     drawn = [replace(pair, instruction=f"{pair.instruction} {at} cup.") for at, pair in enumerate(draw_pairs(store, 3))]
     step = MakeNegatives(parts=["picture", "question"], settings=Negatives(picture=kind))
     negatives = list(step.make(Use(Engines({}), store, 0), drawn))
-    trees = [encoder.tree(pair, ALL_TERMS, negative) for pair, negative in zip(drawn, negatives, strict=True)]
-    sums = TreeScorer(network_either_way)(pack(trees, ALL_TERMS, encoder.pictures, encoder.pad))
+    trees = [encoder.tree(pair, CROSSED_TERMS, negative) for pair, negative in zip(drawn, negatives, strict=True)]
+    sums = TreeScorer(network_either_way)(pack(trees, CROSSED_TERMS, encoder.pictures, encoder.pad))
     for row, pair, negative in zip(sums, drawn, negatives, strict=True):
-        for value, term in zip(row, ALL_TERMS, strict=True):
+        for value, term in zip(row, CROSSED_TERMS, strict=True):
             question = pair.instruction if term.question == "own" else negative.instruction
             pictures = pair.pictures if term.picture == "own" else negative.pictures
             asked = replace(pair, instruction=question, pictures=pictures)
