@@ -127,5 +127,5 @@ def test_prepared_pictures_stay_within_their_bound():
 
     pictures = Pictures(None, lambda name: None)
     for name in "abc":
-        pictures.keep(name, torch.empty(CACHE_BYTES // 2, dtype=torch.uint8))
-    assert list(pictures._held) == ["b", "c"]
+        pictures.keep(name, {"input_ids": torch.zeros(1), "pixel_values": torch.empty(CACHE_BYTES // 2, dtype=torch.uint8)})
+    assert [name for name in "abc" if name in pictures._held] == ["b", "c"]
