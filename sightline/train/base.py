@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sightline.engines.transformers import load_model, load_processor
@@ -23,6 +24,8 @@ class Base:
         self.revision = revision
         self.dtype = dtype
         self._encoders: dict[int | None, Encoder] = {}
+        self.kept_in: tuple[Path, int] | None = None
+        """Folder and bytes of disk for features; None: they stay in memory."""
 
     @cached_property
     def network(self) -> Any:
@@ -42,9 +45,12 @@ class Base:
     @cached_property
     def features(self) -> Features:
         """What the untrained vision tower makes of pictures."""
-        from sightline.train.features import Features
+        from sightline.train.features import Disk, Features
 
-        return Features()
+        if self.kept_in is None:
+            return Features()
+        folder, limit = self.kept_in
+        return Features(disk=Disk(folder / str(self.network.dtype).removeprefix("torch."), limit))
 
     @cached_property
     def processor(self) -> Any:

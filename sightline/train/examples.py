@@ -257,6 +257,8 @@ class Encoder:
         """The prompt's first `shared` tokens with each picture's placeholder as many times as the processor says."""
         if not pictures:
             return tuple(plain[:shared])
+        if (found := prompt.count(str(self.processor.image_token))) != len(pictures):
+            raise _Refused("the chat template shows other pictures", f"{found} places for {len(pictures)} pictures")
         try:
             opened = [self.pictures.open(name) for name in pictures]
         except OSError as error:

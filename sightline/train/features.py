@@ -6,12 +6,18 @@ added there in later layers. A picture's inputs are what its processor makes of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sightline.store.address import digest
+from sightline.store.shards import written_whole
 from sightline.train.families import Family
 from sightline.train.recent import Recent
 
@@ -49,27 +55,78 @@ class Features:
     uninterrupted one.
     """
 
-    def __init__(self, limit: int = FEATURE_BYTES) -> None:
+    def __init__(self, limit: int = FEATURE_BYTES, disk: Disk | None = None) -> None:
+        """`disk` keeps them for other runs, too."""
         self._held: Recent[Tensor] = Recent(limit)
+        self._disk = disk
 
     def of(self, model: Any, family: Family, names: Sequence[str], pictures: Sequence[Inputs]) -> list[Tensor]:
         """(L, N, W) of each picture, from its inputs or from what is kept."""
+        shown = list(zip(names, pictures, strict=True))
         if family.enters is None:
             if any(name.startswith("visual.") and parameter.requires_grad for name, parameter in model.named_parameters()):
                 return encode(model, pictures)
-            return [self._kept(name, lambda one=one: encode(model, [one])[0]) for name, one in zip(names, pictures, strict=True)]
+            return [self._kept(name, partial(_leaving, model, one), model.device) for name, one in shown]
         projector = model.get_submodule(family.enters)
-        entering = [
-            self._kept(name, lambda one=one: _entering(model, projector, one)) for name, one in zip(names, pictures, strict=True)
-        ]
+        entering = [self._kept(name, partial(_entering, model, projector, one), model.device) for name, one in shown]
         return _projected(model, projector, entering, pictures)
 
-    def _kept(self, name: str, make: Any) -> Tensor:
+    def _kept(self, name: str, make: Callable[[], Tensor], device: torch.device) -> Tensor:
         if name not in self._held:
-            with torch.no_grad():
-                made = make()
+            made = self._disk.read(name) if self._disk else None
+            if made is None:
+                with torch.no_grad():
+                    made = make()
+                if self._disk:
+                    self._disk.write(name, made)
+            made = made.to(device)
             self._held.hold(name, made, made.nbytes)
         return self._held.use(name)
+
+
+class Disk:
+    """Features in files, within a bound of bytes: past it those that were unused longest go. A kill leaves no broken file."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        """The folder stands for the weights, the processor's settings and the precision; its files are named by pictures."""
+        self.folder = folder
+        self.limit = limit
+        self._bytes = sum(path.stat().st_size for path in self._files())
+
+    def read(self, name: str) -> Tensor | None:
+        """The picture's features, now the latest used; None where there are none."""
+        path = self._path(name)
+        try:
+            os.utime(path)
+            return load_file(path)["features"]
+        except FileNotFoundError:  # never written, or another process needed the room
+            return None
+
+    def write(self, name: str, features: Tensor) -> None:
+        with written_whole(self._path(name)) as aside:
+            save_file({"features": features.detach().cpu().contiguous()}, aside)
+        self._bytes += self._path(name).stat().st_size
+        if self._bytes > self.limit:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        files = sorted(self._files(), key=lambda path: path.stat().st_mtime_ns)
+        self._bytes = sum(path.stat().st_size for path in files)
+        for path in files[:-1]:
+            if self._bytes <= self.limit:
+                break
+            self._bytes -= path.stat().st_size
+            path.unlink(missing_ok=True)
+
+    def _files(self) -> list[Path]:
+        return list(self.folder.glob("*.safetensors"))
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{digest(name)}.safetensors"
+
+
+def _leaving(model: Any, picture: Inputs) -> Tensor:
+    return encode(model, [picture])[0]
 
 
 def _entering(model: Any, projector: Any, picture: Inputs) -> Tensor:

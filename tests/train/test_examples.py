@@ -69,6 +69,13 @@ def test_a_template_without_an_end_gets_one_and_no_space_before_it(encoder, pair
     assert encoder.tokenizer.decode(chosen[:-1]) == f" {pair.chosen}"
 
 
+def test_a_template_that_shows_no_picture_is_told(encoder, pair):
+    encoder.processor.chat_template = "{% for turn in messages %}{{ turn['content'][-1]['text'] }}{% endfor %}"
+    refused = encoder.tree(pair, TERMS)
+    assert isinstance(refused, Dropped)
+    assert (refused.reason, refused.detail) == ("the chat template shows other pictures", "0 places for 1 pictures")
+
+
 def test_a_template_that_writes_the_first_token_does_not_write_it_twice(encoder, pair):
     before = paths(encoder, pair)
     encoder.processor.chat_template = "{{ bos_token }}" + encoder.processor.chat_template
