@@ -100,6 +100,9 @@ class Train(Section):
     """Precision of the weights. auto: float32 on a CPU and where a part trains whole, else bfloat16. Adapters are float32."""
     gradient_checkpointing: bool = False
     """Compute layers twice to save memory."""
+    feature_cache_gb: float = Field(0.0, ge=0)
+    """Gigabytes of disk, in the run's store, for what a frozen vision tower makes of pictures: later runs skip the tower, too.
+    0: in memory only. LLaVA-1.5 takes 1.2 MB a picture in bfloat16, LLaVA-NeXT up to 5.9 MB."""
     seed: int | None = Field(None, ge=0)
     """Order of the pairs and start of the adapters; absent: the recipe's seed."""
     threads: int | None = Field(None, ge=1)
@@ -177,7 +180,7 @@ class Train(Section):
     def address(self, weights: str, pairs: Sequence[Shard], reference: Sequence[Shard]) -> str:
         """Stands for everything that decides what training comes to."""
         # negatives are in the reference's address where any are used
-        told = self.model_dump(exclude={"pairs", "negatives", "threads", "checkpoint_every", "log_every"})
+        told = self.model_dump(exclude={"pairs", "negatives", "threads", "checkpoint_every", "log_every", "feature_cache_gb"})
         told["trainer_args"] = {name: value for name, value in self.trainer_args.items() if name in DECIDING_ARGS}
         shards = [[shard.address for shard in some] for some in (pairs, reference)]
         return digest("train", VERSION, told, weights, shards)
@@ -218,6 +221,9 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
     threads = section.threads or executor.execution.threads
     section = section.model_copy(update={"seed": seed, "threads": threads})
     step = section.reference_step()
+    if section.feature_cache_gb:
+        kept = executor.store.folder("features", step.weights)
+        step.base.kept_in = kept, int(section.feature_cache_gb * 1e9)
     # in this process, so that training goes on with the same loaded model; a seed decides nothing here
     here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=threads), executor.watch)
     prepared = _prepare(section, step, pairs, here, on_step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ from sightline.errors import TrainingError
 from sightline.rows import Dropped, Negative, Pair
 from sightline.train import spoiling
 from sightline.train.changes import changed
+from sightline.train.features import Inputs
 from sightline.train.objectives import Term
+from sightline.train.positions import Grid
 from sightline.train.recent import Recent
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     OpenPicture = Callable[[str], PIL.Image.Image]
 
+OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+"""What a processor makes of the text."""
 CACHE_BYTES = 256 << 20
 """Prepared pictures kept in memory: 190 of LLaVA-1.5's size, all of a miniature run's."""
 
@@ -99,29 +103,48 @@ class _Refused(Exception):
 
 
 class Pictures:
-    """Pixel values of stored pictures, as the model's image processor makes them; the latest used stay in memory."""
+    """What the model's processor makes of stored pictures, each by itself; the latest used stay in memory."""
 
-    def __init__(self, image_processor: Any, open_picture: OpenPicture) -> None:
-        self.image_processor = image_processor
+    def __init__(self, processor: Any, open_picture: OpenPicture) -> None:
+        self.processor = processor
         self._open = open_picture
-        self._held = Recent(CACHE_BYTES)
+        self._held: Recent[Inputs] = Recent(CACHE_BYTES)
+
+    @property
+    def token(self) -> int:
+        """The token that stands, often many times over, for a picture's features."""
+        # Gemma 3's processor calls a picture's first token its image token
+        words = self.processor.tokenizer
+        named = getattr(words, "image_token", None) or self.processor.image_token
+        return int(words.convert_tokens_to_ids(str(named)))
 
     def open(self, name: str) -> PIL.Image.Image:
         """The picture of this name, spoilt where the name says so."""
         stored, how, seed = spoiling.parts(name)
         return spoiling.spoil_picture(self._open(stored), how, seed)
 
-    def __getitem__(self, name: str) -> torch.Tensor:
+    def __getitem__(self, name: str) -> Inputs:
         if name not in self._held:
-            self.keep(name, self.image_processor(images=[self.open(name)], return_tensors="pt")["pixel_values"][0])
+            self.keep(name, self.processor(images=[self.open(name)], text=[self.processor.image_token], return_tensors="pt"))
         return self._held.use(name)
 
-    def keep(self, name: str, pixels: torch.Tensor) -> None:
-        """Hold a picture's pixel values (noise comes now), and forget the longest unused ones past the bound."""
+    def keep(self, name: str, made: Mapping[str, torch.Tensor]) -> None:
+        """Hold what the processor made of this picture alone (noise comes now); the longest unused go past the bound."""
         if name in self._held:
             return
         _, how, seed = spoiling.parts(name)
-        self._held.hold(name, spoiling.spoil_pixels(pixels, how, seed))
+        inputs = {key: tensor for key, tensor in made.items() if key not in OF_TEXT}
+        inputs["pixel_values"] = spoiling.spoil_pixels(inputs["pixel_values"], how, seed)
+        self._held.hold(name, inputs, sum(tensor.nbytes for tensor in inputs.values()))
+
+    def grid(self, name: str) -> Grid | None:
+        """Frames, rows and columns of the picture's tokens, where its family counts them (Qwen-VL)."""
+        found = self[name].get("image_grid_thw")
+        if found is None:
+            return None
+        frames, rows, columns = found[0].tolist()
+        side = self.processor.image_processor.merge_size
+        return frames, rows // side, columns // side
 
 
 class Encoder:
@@ -135,9 +158,12 @@ class Encoder:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.limit = limit
-        self.pictures = Pictures(processor.image_processor, open_picture)
-        self.reserved = {str(processor.image_token), *self.tokenizer.all_special_tokens}
-        self.picture_token = int(self.tokenizer.convert_tokens_to_ids(str(processor.image_token)))
+        self.pictures = Pictures(processor, open_picture)
+        # more than all_special_tokens, which leaves out what has no name, as the ends of turns of Gemma
+        special = {at: token.content for at, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        self.reserved = {str(processor.image_token), *special.values()}
+        self.picture_token = self.pictures.token
+        self._ends = {self.tokenizer.eos_token_id, *special}
         self._trees: dict[tuple[str, tuple[Term, ...], str], Tree | Dropped] = {}
 
     @property
@@ -240,24 +266,28 @@ class Encoder:
         return self.tokenizer.bos_token is None or not text.startswith(self.tokenizer.bos_token)
 
     def _conversation(self, instruction: str, num_pictures: int, answer: str, num_prompt: int) -> list[int]:
-        """Tokens of the whole conversation up to the token that ends the answer, as in generation."""
-        text, end = self._rendered(instruction, num_pictures, answer), self.tokenizer.eos_token_id
+        """Tokens of the whole conversation up to the one that ends the answer: the first special one that the template writes."""
+        text = self._rendered(instruction, num_pictures, answer)
         tokens = self._tokens(text)
-        if end in tokens[num_prompt:]:
-            return tokens[: tokens.index(end, num_prompt) + 1]
-        return [*self._tokens(text.rstrip()), end]  # LLaVA-1.5's template writes a space after an answer, and no end
+        for at in range(num_prompt, len(tokens)):
+            if tokens[at] in self._ends:
+                return tokens[: at + 1]
+        # LLaVA-1.5's template writes a space after an answer, and no end
+        return [*self._tokens(text.rstrip()), self.tokenizer.eos_token_id]
 
     def _expanded(self, pictures: tuple[str, ...], prompt: str, plain: list[int], shared: int) -> tuple[int, ...]:
         """The prompt's first `shared` tokens with each picture's placeholder as many times as the processor says."""
         if not pictures:
             return tuple(plain[:shared])
+        if (found := prompt.count(str(self.processor.image_token))) != len(pictures):
+            raise _Refused("the chat template shows other pictures", f"{found} places for {len(pictures)} pictures")
         try:
             opened = [self.pictures.open(name) for name in pictures]
         except OSError as error:
             raise _Refused("a picture cannot be read", str(error)) from error
         made = self.processor(images=opened, text=[prompt], add_special_tokens=self._adds_bos(prompt), return_tensors="pt")
-        for name, pixels in zip(pictures, made["pixel_values"], strict=True):
-            self.pictures.keep(name, pixels)
+        if len(pictures) == 1:
+            self.pictures.keep(pictures[0], made)
         expanded, tail = made["input_ids"][0].tolist(), plain[shared:]
         kept = len(expanded) - len(tail)
         # a tokenizer may join the prompt's last letters with the answer's first; a picture it never touches

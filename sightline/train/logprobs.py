@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sightline.train import attention
 from sightline.train.examples import Pictures, Segment, Tree
-from sightline.train.features import Features
+from sightline.train.families import family_of
+from sightline.train.features import Features, encode
 from sightline.train.objectives import Logprobs, Term
+from sightline.train.positions import on_three_axes
 
 LOGITS_AT_ONCE = 1 << 24
 """Tokens times words whose logits may exist together (64 MB in float32); more are made in pieces, and again for gradients."""
@@ -48,7 +51,8 @@ def pack(trees: Sequence[Tree], terms: Sequence[Term], pictures: Pictures, pad: 
     batch["chains"] = torch.tensor([chain for at, row in enumerate(rows) for chain in attention.chains(at, row)])
     places, further = _further(trees, terms, scored, places)
     counts = [[tree.num_scored(term.name) for term in terms] for tree in trees]
-    return {**batch, "places": torch.tensor(places), "num_tokens": torch.tensor(counts), **further, **_pictures(rows, pictures)}
+    batch |= {"places": torch.tensor(places), "num_tokens": torch.tensor(counts), **further}
+    return {**batch, **_pictures(rows, pictures), **_axes(rows, pictures, width)}
 
 
 @dataclass
@@ -164,17 +168,27 @@ def _pictures(trees: Sequence[Tree], pictures: Pictures) -> dict[str, Any]:
     if not places:
         return {}
     distinct = {name: index for index, name in enumerate(dict.fromkeys(places))}
-    pixels = torch.stack([pictures[name] for name in distinct])
-    return {"names": list(distinct), "pixels": pixels, "pictures": torch.tensor([distinct[name] for name in places])}
+    inputs = [pictures[name] for name in distinct]
+    return {"names": list(distinct), "inputs": inputs, "pictures": torch.tensor([distinct[name] for name in places])}
+
+
+def _axes(trees: Sequence[Tree], pictures: Pictures, width: int) -> dict[str, Tensor]:
+    """Positions (3, R, T) on three axes, for families that count a picture's rows and columns."""
+    names = {name for tree in trees for segment in tree.segments for name in segment.pictures}
+    grids = {name: grid for name in names if (grid := pictures.grid(name)) is not None}
+    if not grids:
+        return {}
+    rows = [on_three_axes(tree, grids, pictures.token) for tree in trees]
+    return {"axes": torch.tensor([[axis + [0] * (width - len(axis)) for axis in row] for row in rows]).transpose(0, 1)}
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """The batch with its tensors on the device; names stay."""
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+    return send_to_device(batch, device)
 
 
 class TreeScorer(nn.Module):
-    """A LLaVA (bare or under PEFT) as a module from packed trees to summed log-probabilities (B, K).
+    """A model (bare or under PEFT) as a module from packed trees to summed log-probabilities (B, K).
 
     Everything happens in `forward`, so that wrappers for many devices see each use of each parameter.
     """
@@ -184,6 +198,7 @@ class TreeScorer(nn.Module):
         super().__init__()
         self.network = network
         self.features = features
+        self.family = family_of(network)
 
     @property
     def base(self) -> Any:
@@ -195,7 +210,7 @@ class TreeScorer(nn.Module):
         base = self.base
         made = base.model(
             input_ids=batch["tokens"],
-            position_ids=batch["positions"],
+            position_ids=batch.get("axes", batch["positions"]),
             mm_encoder_outputs=self._encoded(batch),
             use_cache=False,
             **self._sight(batch),
@@ -216,25 +231,34 @@ class TreeScorer(nn.Module):
             sums_C = sums_C.index_add(0, completion, scores_N[again])
         return sums_C[batch["places"]]
 
-    def _sight(self, batch: dict[str, Any]) -> dict[str, Tensor | None]:
-        """What says which tokens see which: chains for long rows, a mask for short ones."""
-        if attention.is_split(self.base) and batch["tokens"].shape[1] >= attention.SPLIT_FROM:
+    def _sight(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What says which tokens see which: chains for long rows, masks for short ones and where a window slides."""
+        text = self.base.config.get_text_config()
+        window = getattr(text, "sliding_window", None)
+        slides = window is not None and int(batch["positions"].max()) >= window
+        if attention.is_split(self.base) and batch["tokens"].shape[1] >= attention.SPLIT_FROM and not slides:
             return {"attention_mask": None, "chains": batch["chains"]}
-        # only a 4-D mask is taken as it is: a 2-D one, or none, reads restarting positions as other documents
-        return {"attention_mask": tree_mask(batch["segments"], batch["positions"], batch["ancestors"])[:, None]}
+        shown = batch["tokens"] == self.base.config.image_token_id if self.family.whole_pictures else None
+        # only 4-D masks are taken as they are: a 2-D one, or none, reads restarting positions as other documents
+        everything = tree_mask(batch["segments"], batch["positions"], batch["ancestors"], shown)[:, None]
+        near = everything if window is None else everything & within(batch["positions"], window)[:, None]
+        if "sliding_attention" in (getattr(text, "layer_types", None) or ()):
+            return {"attention_mask": {"full_attention": everything, "sliding_attention": near}}
+        return {"attention_mask": near}
 
     def _encoded(self, batch: dict[str, Any]) -> dict[str, Any] | None:
         """Features of each distinct picture, made once, laid out in the order of the places that show them."""
-        if "pixels" not in batch:
+        if "inputs" not in batch:
             return None
-        base, pixels = self.base, batch["pixels"].to(self.base.dtype)
-        if self.features is None:
-            encoded = base.model.get_image_features(pixel_values=pixels, return_dict=True)
-        else:
-            held = [self.features.of(base.model, name, one) for name, one in zip(batch["names"], pixels, strict=True)]
-            encoded = BaseModelOutputWithPooling(pooler_output=base.model.multi_modal_projector(torch.stack(held)))
-        encoded.pooler_output = [encoded.pooler_output[index] for index in batch["pictures"].tolist()]
-        return {"image": encoded}
+        model, dtype = self.base.model, self.base.dtype
+        inputs = [
+            {name: value.to(dtype) if value.is_floating_point() else value for name, value in one.items()}
+            for one in batch["inputs"]
+        ]
+        made = encode(model, inputs) if self.features is None else self.features.of(model, self.family, batch["names"], inputs)
+        pooled, *deeper = zip(*(made[index] for index in batch["pictures"].tolist()), strict=True)
+        entering = torch.cat(pooled) if self.family.joined else pooled
+        return {"image": SimpleNamespace(pooler_output=entering, deepstack_features=deeper)}
 
 
 def as_logprobs(
@@ -249,15 +273,27 @@ def as_logprobs(
     )
 
 
-def tree_mask(segments: Tensor, positions: Tensor, ancestors: Tensor) -> Tensor:
-    """(R, T, T): which tokens (second axis) see which (third): those before them on their own path."""
+def tree_mask(segments: Tensor, positions: Tensor, ancestors: Tensor, shown: Tensor | None = None) -> Tensor:
+    """(R, T, T): which tokens (second axis) see which (third): those before them on their own path.
+
+    `shown` (R, T) marks the tokens of pictures where those of one picture, which stand behind each other, all see each other.
+    """
     real = segments >= 0
     at = segments.clamp(min=0)
     rows = torch.arange(len(segments), device=segments.device)[:, None, None]
     seen = ancestors[rows, at[:, :, None], at[:, None, :]] & (positions[:, None, :] <= positions[:, :, None])
+    if shown is not None:
+        starts = shown & ~nn.functional.pad(shown, (1, 0))[:, :-1]
+        picture = starts.cumsum(1).masked_fill(~shown, -1)
+        seen |= (picture[:, :, None] == picture[:, None, :]) & shown[:, :, None]
     seen &= real[:, :, None] & real[:, None, :]
     # padding sees itself: a row of the mask without a True makes NaN
     return seen | torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
+
+
+def within(positions: Tensor, window: int) -> Tensor:
+    """(R, T, T): which tokens are less than a window behind, or ahead. Distance counts on the token's own path."""
+    return (positions[:, :, None] - positions[:, None, :]) < window
 
 
 def _guessed(head: Callable[[Tensor], Tensor], hidden: Tensor, scored: Tensor, guessed: Tensor) -> Tensor:

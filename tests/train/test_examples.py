@@ -69,6 +69,13 @@ def test_a_template_without_an_end_gets_one_and_no_space_before_it(encoder, pair
     assert encoder.tokenizer.decode(chosen[:-1]) == f" {pair.chosen}"
 
 
+def test_a_template_that_shows_no_picture_is_told(encoder, pair):
+    encoder.processor.chat_template = "{% for turn in messages %}{{ turn['content'][-1]['text'] }}{% endfor %}"
+    refused = encoder.tree(pair, TERMS)
+    assert isinstance(refused, Dropped)
+    assert (refused.reason, refused.detail) == ("the chat template shows other pictures", "0 places for 1 pictures")
+
+
 def test_a_template_that_writes_the_first_token_does_not_write_it_twice(encoder, pair):
     before = paths(encoder, pair)
     encoder.processor.chat_template = "{{ bos_token }}" + encoder.processor.chat_template
@@ -148,5 +155,5 @@ def test_prepared_pictures_stay_within_their_bound():
 
     pictures = Pictures(None, lambda name: None)
     for name in "abc":
-        pictures.keep(name, torch.empty(CACHE_BYTES // 2, dtype=torch.uint8))
-    assert list(pictures._held) == ["b", "c"]
+        pictures.keep(name, {"input_ids": torch.zeros(1), "pixel_values": torch.empty(CACHE_BYTES // 2, dtype=torch.uint8)})
+    assert [name for name in "abc" if name in pictures._held] == ["b", "c"]

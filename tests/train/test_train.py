@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -343,3 +344,13 @@ def test_killed_and_resumed_training_ends_in_the_same_bytes(tiny, store, executo
     assert weights(resumed.folder) == expected
     assert [{**line, "seconds": 0} for line in lines(resumed)] == expected_lines
     assert not working.exists()
+
+
+def test_features_kept_on_disk_change_nothing(tiny, executor, make_pairs):
+    pairs = make_pairs(6)
+    kept = train(section(tiny, feature_cache_gb=0.1), pairs, executor)
+    assert len(list(executor.store.root.glob("features/*/float32/*.safetensors"))) == 6
+    before = weights(kept.folder)
+    shutil.rmtree(kept.folder)
+    again = train(section(tiny), pairs, executor)
+    assert (again.folder, weights(again.folder)) == (kept.folder, before)
