@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from sightline import processes
 from sightline.engines import Engines
 from sightline.engines.weights import fingerprint
 from sightline.execute import Execution, Executor, Tally, Task
@@ -22,6 +23,7 @@ from sightline.train.checkpoint import Checkpoint, Place
 from sightline.train.negatives import MakeNegatives, Negatives
 from sightline.train.objectives import OBJECTIVES
 from sightline.train.reference import ReferenceLogprobs
+from sightline.train.requirements import check as check_requirements
 
 Mode = Literal["frozen", "lora", "full"]
 
@@ -82,7 +84,7 @@ class Train(Section):
     epochs: float = Field(3.0, gt=0)
     """How often training sees each pair."""
     batch_size: int = Field(16, ge=1)
-    """Pairs a step."""
+    """Pairs a step, of all processes together."""
     accumulation: int = Field(1, ge=1)
     """Parts that a step's pairs are split into where they do not fit into memory together."""
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
@@ -202,6 +204,8 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
 
     `on_step` is told of these steps' tallies, which count the pairs that cannot be trained on.
     """
+    check_requirements(section)
+    processes.use_own_device()
     seed = executor.use.seed if section.seed is None else section.seed
     threads = section.threads or executor.execution.threads
     section = section.model_copy(update={"seed": seed, "threads": threads})
@@ -221,6 +225,13 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
     del step
     gc.collect()  # the Trainer and its model hold each other; the evaluation wants the memory
     return Checkpoint.read(place.folder)
+
+
+def follow() -> None:
+    """What all processes but the first do under torchrun: take part in each training, until there is none left."""
+    from sightline.train import trainer
+
+    trainer.follow()
 
 
 def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], here: Executor, on_step: OnStep | None) -> Prepared:
@@ -243,4 +254,4 @@ def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], he
     return Prepared(tallies[-1], negatives, dict(dropped))
 
 
-__all__ = ["Checkpoint", "Prepared", "Train", "train"]
+__all__ = ["Checkpoint", "Prepared", "Train", "check_requirements", "follow", "train"]
