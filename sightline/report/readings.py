@@ -44,8 +44,8 @@ def unmoved(log: Log) -> str:
     if len(losses) < ENOUGH_LINES or any(abs(loss - math.log(2)) > STILL for loss in losses):
         return ""
     return (
-        f"The loss never left log 2 = 0.69: after {len(losses)} lines of the log the model prefers nothing that it did not prefer "
-        "before. Raise the learning rate, or look at which parts of the model train."
+        f"The loss never left log 2 = 0.69: after {len(losses)} lines of the log the model prefers nothing that it did not "
+        "prefer before. Raise the learning rate, or look at which parts of the model train."
     )
 
 
@@ -56,13 +56,13 @@ def settled_early(log: Log) -> str:
     rest = told[since:]
     if len(told) < ENOUGH_LINES or since > len(told) / 3:
         return ""
-    for field, name in (("kl", "KL estimate"), ("grad_norm", "gradient norm")):
+    for field, name, little in (("kl", "KL estimate", 0.05), ("grad_norm", "gradient norm", 0.0)):
         before, after = _mean(_values(rest[: len(rest) // 3], field)), _at_the_end(rest, field)
-        if before and after and after > 1.5 * before:
+        if before and after and after > max(1.5 * before, little):
             return (
-                f"From step {rest[0]['step']:g} on nearly all pairs were in the right order, and still the {name} grew from "
-                f"{number(before)} to {number(after)}: the rest of the training moved the model without need. Fewer epochs or a "
-                "lower learning rate would do."
+                f"From step {rest[0]['step']:g} on nearly all pairs were in the right order, and the {name} grew from "
+                f"{number(before)} to {number(after)} all the same. What that did only the benchmarks can say: these pairs were "
+                "learned by then, and fewer epochs or a lower learning rate may do as well."
             )
     return ""
 
@@ -93,8 +93,8 @@ def uneven_lengths(log: Log) -> str:
     more, word = (chosen - rejected, "longer") if chosen > rejected else (rejected - chosen, "shorter")
     return (
         f"Chosen answers are {share(more, rejected)} {word} than rejected ones ({number(chosen, 0)} tokens against "
-        f"{number(rejected, 0)}). Rewards are sums over tokens here, so length alone can earn them: look at the length of answers "
-        "before and after, or use length: average."
+        f"{number(rejected, 0)}). Rewards are sums over tokens here, so length alone can earn them: look at the length of "
+        "answers before and after, or use length: average."
     )
 
 

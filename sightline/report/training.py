@@ -56,7 +56,7 @@ PANELS = (
         (("chosen_tokens", "chosen", "good"), ("rejected_tokens", "rejected", "bad")),
         None,
     ),
-    ("Speed", "pairs a second; a dip is a state that was saved", (("pairs_per_second", "pairs a second", "ink"),), None),
+    ("Speed", "pairs a second, saving included", (("pairs_per_second", "pairs a second", "ink"),), None),
 )
 
 
@@ -83,4 +83,3 @@ def _panel(
 
 def _points(log: list[dict[str, float]], field: str) -> list[tuple[float, float]]:
     return [(line["step"], line[field]) for line in log if field in line]
-

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,7 @@ class TreeTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.section = section
         self.examples = examples
+        self.scorer = scorer
         self.network: Any = scorer.network
         self.folder = Path(str(arguments.output_dir))
         self.lines = log
@@ -225,10 +227,10 @@ class TreeTrainer(Trainer):
         terms, own = objective.needed_terms(), len(inputs["reference"])  # none where this process has no pair left
         policy = model(inputs)[:own]
         reference = self._live_reference(inputs)[:own] if self._is_live else inputs["reference"].to(policy.dtype)
-        if self.state.global_step == 0 and objective.needs_reference:
-            self._check_start(inputs, policy.detach(), reference)
         # each process computes the loss of all pairs, so that an objective need not know of processes
         policy, reference, counts = self._of_all(policy, reference, inputs["num_tokens"])
+        if self.state.global_step == 0 and objective.needs_reference:
+            self._check_start(inputs, policy.detach(), reference)
         told = as_logprobs(policy, counts, terms, self._tokens_per_pair)
         compared = as_logprobs(reference, counts, terms)
         loss = objective.loss(told, compared)
@@ -259,32 +261,31 @@ class TreeTrainer(Trainer):
 
     def _live_reference(self, inputs: dict[str, Any]) -> Tensor:
         """(B, K): what the model says with its adapters off."""
-        with torch.no_grad(), self.network.disable_adapter():
+        with torch.no_grad(), self.network.disable_adapter() if tuning.is_adapter(self.network) else nullcontext():
             return self.model(inputs)
 
     def _check_start(self, inputs: dict[str, Any], policy: Tensor, reference: Tensor) -> None:
-        """TrainingError, with the likely cause, where the untrained policy is not its reference."""
+        """TrainingError, with the cause, where the untrained policy is not its reference. Tensors are of all processes' pairs."""
         tolerance = START_TOLERANCE[next(self.network.parameters()).dtype]
         if _near(policy, reference, tolerance):
             return
         far = (policy - reference).abs().max().item()
-        where, what = (
-            "train",
-            f"before the first step the policy's log-probabilities differ from the reference's by up to {far:.3g}",
-        )
-        untouched = policy
-        if tuning.is_adapter(self.network):
-            with torch.no_grad(), self.network.disable_adapter():
-                untouched = TreeScorer(self.network)(inputs)
-        if _near(untouched, reference, tolerance):
-            raise TrainingError(
-                where, f"{what}: the adapter does not start neutral", "report this, with the train section of the recipe"
-            )
+        what = f"before the first step the policy's log-probabilities differ from the reference's by up to {far:.3g}"
+        fix = "report this, with the train section of the recipe"
+        if self._untouched_is(reference, inputs, tolerance):
+            raise TrainingError("train", f"{what}: the adapter does not start neutral", fix)
+        self.scorer.features = None
+        if self._untouched_is(reference, inputs, tolerance):
+            raise TrainingError("train", f"{what}: the kept features of its pictures are not what the vision tower makes", fix)
         raise TrainingError(
-            where,
-            f"{what}: the stored reference is not this model's (other weights, pictures, precision or device)",
+            "train",
+            f"{what}: the stored reference is not this model's (other weights, prompts, pictures, precision or device)",
             "remove the store's folder rows/reference and run again",
         )
+
+    def _untouched_is(self, reference: Tensor, inputs: dict[str, Any], tolerance: float) -> bool:
+        (untouched,) = self._of_all(self._live_reference(inputs)[: len(inputs["reference"])])
+        return _near(untouched, reference, tolerance)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """One line of the log a step (the Trainer's own summary at the end is left out)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from sightline.execute import Execution, Executor
 from sightline.miniature import world
 from sightline.rows import Pair
 from sightline.store.shards import Shard, Store
+from sightline.train import Checkpoint, Train
 
 MakePairs = Callable[[int], list[Shard]]
 
@@ -84,3 +86,12 @@ def draw_pair(store: Store, scene: world.Scene, name: str, rng: np.random.Genera
         "rule": "test",
     }
     return Pair(id=name, key=name, **{**values, **changes})
+
+
+def section(tiny: Path, **changes: Any) -> Train:
+    values = {"objective": {"kind": "dpo"}, "batch_size": 4, "epochs": 2, "learning_rate": 1e-2, "lora": {"rank": 4}, "warmup": 0}
+    return Train.model_validate({"model": str(tiny), **values, **changes})
+
+
+def lines(checkpoint: Checkpoint) -> list[dict]:
+    return [json.loads(line) for line in checkpoint.log.read_text().splitlines()]

@@ -1,6 +1,5 @@
 """Training as a whole: it starts from log 2, learns, is stored, is never done twice, and goes on where it was killed."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,22 +13,12 @@ import pytest
 
 from sightline.engines import Engines
 from sightline.errors import TrainingError
-from sightline.execute import Execution, Executor, Task
-from sightline.rows import Reference
+from sightline.execute import Execution, Executor
 from sightline.store.shards import Shard, Store
 from sightline.train import Train, train
 from sightline.train.log import TIMED
 
-from .conftest import draw_pairs
-
-
-def section(tiny: Path, **changes) -> Train:
-    values = {"objective": {"kind": "dpo"}, "batch_size": 4, "epochs": 2, "learning_rate": 1e-2, "lora": {"rank": 4}, "warmup": 0}
-    return Train.model_validate({"model": str(tiny), **values, **changes})
-
-
-def lines(checkpoint) -> list[dict]:
-    return [json.loads(line) for line in checkpoint.log.read_text().splitlines()]
+from .conftest import draw_pairs, lines, section
 
 
 def untimed(checkpoint) -> list[dict]:
@@ -262,35 +251,6 @@ def test_no_pair_left_is_an_error_that_says_why(tiny, store, executor):
     rows = [replace(pair, rejected="") for pair in draw_pairs(store, 2)]
     with pytest.raises(TrainingError, match="2 rejected answer is empty"):
         train(section(tiny), store.source("pairs", "test", rows, [], 4), executor)
-
-
-def spoil(store: Store, **changes) -> None:
-    """Rewrite the stored reference."""
-    for path in (store.root / "rows" / "reference").glob("*.parquet"):
-        if "dropped" not in path.name:
-            shard = Shard("reference", 0, path.stem)
-            rows: list[Reference] = store.read(shard)
-            store.write(
-                shard, [replace(row, **{name: change(getattr(row, name)) for name, change in changes.items()}) for row in rows]
-            )
-
-
-@pytest.mark.parametrize(
-    ("changes", "cause"),
-    [
-        ({"logprob": lambda value: value - 1}, "not this model's"),
-        ({"num_tokens": lambda value: value + 1}, "template or tokenizer"),
-    ],
-)
-def test_a_reference_that_is_not_the_policys_stops_training_before_the_first_step(
-    tiny, store, executor, make_pairs, changes, cause
-):
-    pairs = make_pairs(3)
-    executor_of_reference = Executor(store, Engines({}), 0, Execution(workers=1, threads=1))
-    executor_of_reference.run(Task("reference", section(tiny).reference_step(), ("pairs",)), [pairs])
-    spoil(store, **changes)
-    with pytest.raises(TrainingError, match=cause):
-        train(section(tiny), pairs, executor)
 
 
 def test_a_loss_that_is_no_number_stops_training(tiny, executor, make_pairs):

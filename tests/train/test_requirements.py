@@ -1,0 +1,37 @@
+"""What training asks of the machine and the launch, before anything is computed."""
+
+from importlib.util import find_spec
+
+import pytest
+
+from sightline.errors import UserError
+from sightline.train import requirements, train
+
+from .conftest import section
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"report_to": "tensorboard"}, "pip install tensorboard"),
+        ({"report_to": ["wandb"]}, "pip install wandb"),
+        ({"report_to": "tensorbord"}, "did you mean 'tensorboard'"),
+        ({"fsdp": True}, "nothing would be sharded here"),
+        ({"deepspeed": {"zero_optimization": {"stage": 2}}}, "nothing would be sharded here"),
+    ],
+)
+def test_what_this_machine_lacks_is_said_before_anything_is_computed(tiny, store, executor, make_pairs, arguments, problem):
+    for package in ("tensorboard", "tensorboardX", "wandb"):
+        if find_spec(package):
+            pytest.skip(f"{package} is installed here")
+    with pytest.raises(UserError, match=problem):
+        train(section(tiny, trainer_args=arguments), make_pairs(3), executor)
+    assert not list((store.root / "rows").glob("reference*"))
+
+
+def test_a_step_that_processes_cannot_share_evenly_is_refused(tiny, monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="multiple of 6"):
+        requirements.check(section(tiny, batch_size=4, accumulation=2))
+    requirements.check(section(tiny, batch_size=12, accumulation=2))
