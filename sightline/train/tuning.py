@@ -145,12 +145,15 @@ def restore(network: nn.Module, file: Path) -> None:
 
 def gather(network: nn.Module) -> None:
     """Put whole tensors in the places of those that processes hold parts of, so that the first process can save them."""
+    made: dict[nn.Parameter, nn.Parameter] = {}  # two modules may share one
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if isinstance(parameter, DTensor):
-                whole = _whole(parameter).cpu()  # all processes take part; the first one keeps it
-                kept = whole if processes.rank() == 0 else torch.empty(0)
-                setattr(module, name, nn.Parameter(kept, requires_grad=parameter.requires_grad))
+                if parameter not in made:
+                    whole = _whole(parameter).cpu()  # all processes take part; the first one keeps it
+                    kept = whole if processes.rank() == 0 else torch.empty(0)
+                    made[parameter] = nn.Parameter(kept, requires_grad=parameter.requires_grad)
+                setattr(module, name, made[parameter])
 
 
 def _whole(tensor: Tensor) -> Tensor:

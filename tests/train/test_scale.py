@@ -29,16 +29,7 @@ RECIPES = {
     "long": {"objective": {"kind": "mpo"}, "epochs": 20, "lora": {"rank": 4, "dropout": 0.1}, "checkpoint_every": 3},
     "wild": {"objective": {"kind": "dpo"}, "learning_rate": 1e30, "max_grad_norm": 1e30},
 }
-SEVERAL = """
-import sys, sightline
-from pathlib import Path
-from sightline.cli import main
-
-folder, *names = sys.argv[1:]
-for name in names:
-    sys.argv[1:] = ["train", f"{name}.yaml", "--out", f"{folder}/{name}"]
-    sightline.train(f"{name}.yaml", f"{folder}/{name}") if name != "wild" else main()
-"""
+SCRIPT = Path(__file__).with_name("in_two_processes.py")
 
 
 @dataclass
@@ -54,8 +45,7 @@ class Project:
         return subprocess.Popen(torchrun, cwd=self.folder, env=environment, text=True, stdout=PIPE, stderr=PIPE)
 
     def train_several(self, out: str, *names: str) -> subprocess.CompletedProcess[str]:
-        """One launch, for starting takes longer than training."""
-        process = self.launch("several.py", out, *names)
+        process = self.launch(str(SCRIPT), out, *names)
         said, complained = process.communicate(timeout=120)
         return subprocess.CompletedProcess(process.args, process.returncode, said, complained)
 
@@ -73,14 +63,13 @@ def project(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     for name, changes in RECIPES.items():
         section = {"model": str(tiny), "pairs": str(folder / "pairs"), **SETTINGS, **changes}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, "execution": {"threads": 1}, "train": section}))
-    (folder / "several.py").write_text(SEVERAL)
     return Project(folder)
 
 
 @pytest.fixture(scope="module")
 def together(project: Project) -> Project:
-    """The project after two processes trained three of its recipes."""
-    done = project.train_several("two", "dpo", "mpo", "long")
+    """The project after two processes trained three of its recipes, and split a model."""
+    done = project.train_several("two", "dpo", "mpo", "long", "sharded")
     assert done.returncode == 0, done.stderr
     return project
 
@@ -134,3 +123,12 @@ def test_a_killed_run_of_two_processes_goes_on_to_the_same_bytes_and_an_error_is
     assert lines(resumed) == lines(whole)
     assert done.returncode == 1
     assert done.stderr.count("lower train.learning_rate") == 1 and "sightline/train" not in done.stderr
+
+
+def test_a_model_that_fsdp2_splits_says_learns_and_saves_what_the_whole_one_does(together):
+    told = json.loads((together.folder / "sharded.json").read_text())
+    assert told["scores"] < 1e-5 and told["gradients"] < 1e-5
+    assert told["held"] == pytest.approx(0.5, abs=0.01)  # a process holds half of every tensor
+    assert told["restored"]
+    whole, split = ((together.folder / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "split"))
+    assert split == whole
