@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,17 +30,22 @@ TRACKERS = {
 }
 """Where `report_to` may send the log: what pip calls the package, and the modules of which one must be there."""
 
-SHARDED = ("fsdp", "deepspeed")
-"""Arguments of the Trainer that split the model's state among processes."""
-
 
 def check(section: Train) -> None:
     """UserError where this training cannot be done here, or would quietly be another one than asked for."""
     _check_share(section)
     _check_trackers(section.trainer_args.get("report_to"))
-    for name in SHARDED:
-        if section.trainer_args.get(name):
-            _check_sharded(name, section.trainer_args)
+    if (fsdp := _fsdp(section.trainer_args)) is not None:
+        if int(fsdp.get("version", 2)) != 2:
+            raise TrainingError("train.trainer_args.fsdp_config.version", "only FSDP2 is known here", "set it to 2")
+        _check_sharded("fsdp")
+    if (deepspeed := _deepspeed(section.trainer_args)) is not None:
+        if deepspeed.get("zero_optimization", {}).get("stage", 0) > 2:
+            problem = "ZeRO-3 splits the weights in a way that is not read here"
+            raise TrainingError("train.trainer_args.deepspeed", problem, "use stage 2, or fsdp")
+        _check_sharded("deepspeed")
+        if not find_spec("deepspeed"):
+            raise MissingPackage("train.trainer_args.deepspeed", "this package is not installed", "pip install deepspeed")
 
 
 def _check_share(section: Train) -> None:
@@ -66,22 +72,38 @@ def _check_trackers(report_to: Any) -> None:
             )
 
 
-def _check_sharded(name: str, trainer_args: dict[str, Any]) -> None:
+def _check_sharded(name: str) -> None:
     import torch
 
-    where = f"train.trainer_args.{name}"
     if not torch.cuda.is_available() or processes.count() == 1:
         # on a CPU the Trainer's fsdp quietly trains a whole copy of the model in each process
         raise TrainingError(
-            where, "nothing would be sharded here", "it needs several GPUs and torchrun; leave it out for plain data parallelism"
+            f"train.trainer_args.{name}",
+            "nothing would be sharded here",
+            "it needs several GPUs and torchrun; without it each process trains a copy of the model",
         )
-    if name == "fsdp" and _settings(trainer_args.get("fsdp_config")).get("version", 2) != 2:
-        raise TrainingError(f"{where}_config.version", "only FSDP2 is known here", "leave version out, or set it to 2")
-    if name == "deepspeed":
-        if not find_spec("deepspeed"):
-            raise MissingPackage(where, "the package 'deepspeed' is not installed", "pip install deepspeed")
-        if _settings(trainer_args["deepspeed"]).get("zero_optimization", {}).get("stage", 0) > 2:
-            raise TrainingError(where, "ZeRO-3 splits the weights in a way that is not read here", "use stage 2, or fsdp")
+
+
+def _fsdp(trainer_args: dict[str, Any]) -> dict[str, Any] | None:
+    """Its settings, of the recipe or of `accelerate launch`; None where nobody asks for it."""
+    if trainer_args.get("fsdp"):
+        return _settings(trainer_args.get("fsdp_config"))
+    return {"version": os.environ.get("FSDP_VERSION", "1")} if _launched_with("FSDP") else None
+
+
+def _deepspeed(trainer_args: dict[str, Any]) -> dict[str, Any] | None:
+    """The same for DeepSpeed."""
+    if trainer_args.get("deepspeed"):
+        return _settings(trainer_args["deepspeed"])
+    if not _launched_with("DEEPSPEED"):
+        return None
+    file = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+    stage = int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))
+    return {"zero_optimization": {"stage": stage}} if file == "none" else _settings(file)
+
+
+def _launched_with(name: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
 
 
 def _settings(given: Any) -> dict[str, Any]:

@@ -111,6 +111,7 @@ def _checkpoint(section: Train, network: Any, examples: Examples, log: Log, prep
         seconds=log.lines[-1]["seconds"],
         num_trained=tuning.count_trained(network),
         dropped=prepared.dropped,
+        num_processes=processes.count(),
     )
 
 
@@ -139,6 +140,8 @@ def _arguments(section: Train, working: Path, examples: Examples, network: Any) 
         lr_scheduler_type="constant_with_warmup" if section.schedule == "constant" else section.schedule,
         warmup_steps=int(section.warmup * examples.num_steps),
         max_grad_norm=section.max_grad_norm,
+        # what sees pictures has no gradient in a batch without one
+        ddp_find_unused_parameters=section.vision_tower != "frozen" or section.projector != "frozen",
         seed=section.seed or 0,
         logging_steps=section.log_every,
         logging_first_step=True,

@@ -17,6 +17,8 @@ from .conftest import section
         ({"report_to": ["wandb"]}, "pip install wandb"),
         ({"report_to": "tensorbord"}, "did you mean 'tensorboard'"),
         ({"fsdp": True}, "nothing would be sharded here"),
+        ({"fsdp": True, "fsdp_config": {"fsdp_version": 1}}, "only FSDP2"),
+        ({"deepspeed": {"zero_optimization": {"stage": 3}}}, "use stage 2, or fsdp"),
         ({"deepspeed": {"zero_optimization": {"stage": 2}}}, "nothing would be sharded here"),
     ],
 )
@@ -35,3 +37,11 @@ def test_a_step_that_processes_cannot_share_evenly_is_refused(tiny, monkeypatch)
     with pytest.raises(UserError, match="multiple of 6"):
         requirements.check(section(tiny, batch_size=4, accumulation=2))
     requirements.check(section(tiny, batch_size=12, accumulation=2))
+
+
+@pytest.mark.parametrize("name", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_what_accelerate_was_told_to_shard_is_no_plain_copy_either(tiny, monkeypatch, name):
+    monkeypatch.setenv(name, "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    with pytest.raises(UserError, match="nothing would be sharded here"):
+        requirements.check(section(tiny))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import PIPE
 
@@ -26,6 +27,7 @@ SETTINGS = {"batch_size": 4, "epochs": 2, "learning_rate": 1e-3, "lora": {"rank"
 RECIPES = {
     "dpo": {"objective": {"kind": "dpo"}},
     "mpo": {"objective": {"kind": "mpo"}},
+    "eyes": {"objective": {"kind": "dpo"}, "vision_tower": "lora", "projector": "lora", "learning_rate": 3e-4},
     "long": {"objective": {"kind": "mpo"}, "epochs": 20, "lora": {"rank": 4, "dropout": 0.1}, "checkpoint_every": 3},
     "wild": {"objective": {"kind": "dpo"}, "learning_rate": 1e30, "max_grad_norm": 1e30},
 }
@@ -38,9 +40,10 @@ class Project:
 
     folder: Path
 
-    def launch(self, *command: str) -> subprocess.Popen[str]:
+    def launch(self, *command: str, processes: int = 2) -> subprocess.Popen[str]:
         """Two processes, by torchrun."""
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *command]
+        count = ["--nproc_per_node", str(processes)]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", *count, *command]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         return subprocess.Popen(torchrun, cwd=self.folder, env=environment, text=True, stdout=PIPE, stderr=PIPE)
 
@@ -55,9 +58,10 @@ class Project:
 
 @pytest.fixture(scope="module")
 def project(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Seven pairs, two of which are another's twins: in steps of four the second one has three, one process then a pair less."""
+    """Seven pairs: two twins of others, one without a picture. Of the second step, of three, one process has a pair less."""
     folder = tmp_path_factory.mktemp("project")
     drawn = draw_pairs(Store(folder / "pairs"), 5)
+    drawn[-1] = replace(drawn[-1], pictures=[])
     twins = [replace(pair, id=f"{pair.id}-twin", rejected=f"{pair.rejected} Truly.") for pair in drawn[:2]]
     RowFolder.write(folder / "pairs", "pairs", [*drawn, *twins], [], {"format": "test"})
     for name, changes in RECIPES.items():
@@ -68,8 +72,8 @@ def project(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def together(project: Project) -> Project:
-    """The project after two processes trained three of its recipes, and split a model."""
-    done = project.train_several("two", "dpo", "mpo", "long", "sharded")
+    """The project after two processes trained some of its recipes, and split a model."""
+    done = project.train_several("two", "dpo", "mpo", "eyes", "long", "sharded")
     assert done.returncode == 0, done.stderr
     return project
 
@@ -91,7 +95,7 @@ def furthest(one: Path, other: Path) -> float:
 @pytest.mark.parametrize(
     ("name", "parts"),
     # BCO's bar, in MPO, sees the rewards of both processes at once, as one process does that does not split its steps
-    [("dpo", 2), ("mpo", 1)],
+    [("dpo", 2), ("mpo", 1), ("eyes", 2)],
 )
 def test_two_processes_train_what_one_does(together, name, parts):
     import sightline
@@ -99,6 +103,7 @@ def test_two_processes_train_what_one_does(together, name, parts):
     one = sightline.train(together.folder / f"{name}.yaml", together.folder / "one" / name, [f"train.accumulation={parts}"])
     alone, both = (one.folder / "adapter").resolve(), together.checkpoint("two", name)
     assert furthest(alone, both) < 1e-5
+    assert json.loads((both / "checkpoint.json").read_text())["checkpoint"]["num_processes"] == 2
     for left, right in zip(lines(alone), lines(both), strict=True):
         # twins share what they have in common where one process has both
         shared = [line.pop("num_tokens") for line in (left, right)]
@@ -132,3 +137,30 @@ def test_a_model_that_fsdp2_splits_says_learns_and_saves_what_the_whole_one_does
     assert told["restored"]
     whole, split = ((together.folder / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "split"))
     assert split == whole
+
+
+SHARDED = {
+    "ddp": {},
+    "fsdp": {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}},
+    "deepspeed": {"deepspeed": {"zero_optimization": {"stage": 2}, "train_micro_batch_size_per_gpu": "auto"}},
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", SHARDED)
+def test_two_gpus_train_what_one_does(project, name):
+    """Not yet run by us: there was no machine of two GPUs."""
+    import torch
+
+    if torch.cuda.device_count() < 2 or (name == "deepspeed" and not find_spec("deepspeed")):
+        pytest.skip("needs two GPUs, and deepspeed for ZeRO-2")
+    recipe = yaml.safe_load((project.folder / "dpo.yaml").read_text())
+    recipe["train"] |= {"dtype": "float32", "trainer_args": SHARDED[name]}
+    (project.folder / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    done = project.train_several("gpus", name)
+    assert done.returncode == 0, done.stderr
+    alone = project.launch(
+        "-m", "sightline", "train", "dpo.yaml", "--out", "gpu/dpo", "--set", "train.dtype=float32", processes=1
+    )
+    assert alone.wait() == 0
+    assert furthest(project.checkpoint("gpu", "dpo"), project.checkpoint("gpus", name)) < 1e-4
