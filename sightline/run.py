@@ -172,7 +172,7 @@ def _train(work: Work) -> None:
         raise RecipeError(
             "train", "this recipe trains nothing", f"add a train section; {suggest('train', list(Recipe.model_fields))}"
         )
-    training.check_requirements(section)  # before hours of making
+    training.check_share(section)  # before hours of making
     if section.pairs is not None:
         pairs = RowFolder.open(_near(section.pairs, work.folder), "pairs").adopt(work.run.store, work.recipe.execution.shard_size)
     else:

@@ -24,6 +24,7 @@ from sightline.train.negatives import MakeNegatives, Negatives
 from sightline.train.objectives import OBJECTIVES
 from sightline.train.reference import ReferenceLogprobs
 from sightline.train.requirements import check as check_requirements
+from sightline.train.requirements import check_share
 
 Mode = Literal["frozen", "lora", "full"]
 
@@ -204,14 +205,16 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
 
     `on_step` is told of these steps' tallies, which count the pairs that cannot be trained on.
     """
-    check_requirements(section)
-    processes.use_own_device()
     seed = executor.use.seed if section.seed is None else section.seed
     threads = section.threads or executor.execution.threads
     section = section.model_copy(update={"seed": seed, "threads": threads})
     step = section.reference_step()
     # in this process, so that training goes on with the same loaded model; a seed decides nothing here
     here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=threads), executor.watch)
+    planned = Place.of(executor.store, section.address(step.weights, pairs, _planned(section, step, pairs, here)))
+    if not planned.finished:
+        check_requirements(section)
+    processes.use_own_device()
     prepared = _prepare(section, step, pairs, here, on_step)
     place = Place.of(executor.store, section.address(step.weights, pairs, prepared.reference.shards))
     if place.finished:
@@ -234,6 +237,14 @@ def follow() -> None:
     trainer.follow()
 
 
+def _planned(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], here: Executor) -> list[Shard]:
+    """The reference's shards, before they are made."""
+    if asked := section.negative_step():
+        negatives = here.planned(Task("negatives", asked, ("pairs",)), [pairs])
+        return here.planned(Task("reference", step, ("pairs", "negatives")), [pairs, negatives])
+    return here.planned(Task("reference", step, ("pairs",)), [pairs])
+
+
 def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], here: Executor, on_step: OnStep | None) -> Prepared:
     """Make what training compares against, or find it stored."""
     tallies: list[Tally] = []
@@ -254,4 +265,4 @@ def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], he
     return Prepared(tallies[-1], negatives, dict(dropped))
 
 
-__all__ = ["Checkpoint", "Prepared", "Train", "check_requirements", "follow", "train"]
+__all__ = ["Checkpoint", "Prepared", "Train", "check_share", "follow", "train"]

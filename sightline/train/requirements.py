@@ -33,7 +33,7 @@ TRACKERS = {
 
 def check(section: Train) -> None:
     """UserError where this training cannot be done here, or would quietly be another one than asked for."""
-    _check_share(section)
+    check_share(section)
     _check_trackers(section.trainer_args.get("report_to"))
     if (fsdp := _fsdp(section.trainer_args)) is not None:
         if int(fsdp.get("version", 2)) != 2:
@@ -48,13 +48,14 @@ def check(section: Train) -> None:
             raise MissingPackage("train.trainer_args.deepspeed", "this package is not installed", "pip install deepspeed")
 
 
-def _check_share(section: Train) -> None:
+def check_share(section: Train) -> None:
+    """TrainingError where a step's pairs do not go evenly among the processes."""
     shares = section.accumulation * processes.count()
     if section.batch_size % shares:
         raise TrainingError(
             "train.batch_size",
-            f"{section.batch_size} pairs a step cannot be shared evenly among {processes.count()} processes, "
-            f"in {section.accumulation} parts each",
+            f"{section.batch_size} pairs a step cannot be shared evenly among {processes.count()} processes"
+            + (f", in {section.accumulation} parts each" if section.accumulation > 1 else ""),
             f"batch_size counts the pairs of all processes: make it a multiple of {shares}",
         )
 

@@ -3,6 +3,8 @@
 from importlib.util import find_spec
 
 import pytest
+from transformers import TrainerCallback
+from transformers.integrations import integration_utils
 
 from sightline.errors import UserError
 from sightline.train import requirements, train
@@ -45,3 +47,13 @@ def test_what_accelerate_was_told_to_shard_is_no_plain_copy_either(tiny, monkeyp
     monkeypatch.setenv("FSDP_VERSION", "2")
     with pytest.raises(UserError, match="nothing would be sharded here"):
         requirements.check(section(tiny))
+
+
+def test_a_finished_training_asks_for_nothing(tiny, store, executor, make_pairs, monkeypatch):
+    """So that what several GPUs trained is evaluated on one."""
+    pairs, tracked = make_pairs(3), section(tiny, epochs=1, trainer_args={"report_to": "mlflow"})
+    monkeypatch.setitem(requirements.TRACKERS, "mlflow", ("mlflow", "json"))
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "mlflow", TrainerCallback)
+    finished = train(tracked, pairs, executor)
+    monkeypatch.setitem(requirements.TRACKERS, "mlflow", ("mlflow", "no_such_package"))
+    assert train(tracked, pairs, executor).folder == finished.folder
