@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from sightline import __version__
+from sightline import __version__, processes
 from sightline.errors import UserError
 
 # its UsageError, wherever this typer has it from: some releases carry a click of their own
@@ -234,13 +234,18 @@ def version(
 
 
 def main() -> None:
-    """Entry point: users' mistakes end with a message and code 1, wrong usage with 2."""
+    """Entry point: users' mistakes end with a message and code 1, wrong usage with 2.
+
+    Of several processes the first speaks; an error is told by the one that met it, and not again by those that it ends.
+    """
+    console.quiet = processes.rank() > 0
     try:
         code = app(standalone_mode=False)
         if code == 128 + signal.SIGINT:  # some releases of typer answer Ctrl-C themselves, without a word
             raise KeyboardInterrupt
     except WrongUsage as error:
-        error.show()
+        if processes.first_to_fail():
+            error.show()
         code = 2
     except UserError as error:
         _print_error(error.where, error.problem, error.fix)
@@ -248,17 +253,19 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         _print_error("stopped", "you pressed Ctrl-C", "what is stored stays: the same command goes on from here")
         code = 1
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fix = "free some and run the same command again: what is stored stays"
+            _print_error(str(error.filename or "disk"), "no space left", fix)
+        elif processes.first_to_fail():
             raise
-        _print_error(
-            str(error.filename or "disk"), "no space left", "free some and run the same command again: what is stored stays"
-        )
         code = 1
     sys.exit(code or 0)
 
 
 def _print_error(where: str, problem: str, fix: str) -> None:
+    if not processes.first_to_fail():
+        return
     complain.print(f"[bold red]error[/bold red] [bold]{escape(where)}[/bold]", soft_wrap=True)
     complain.print(f"  {escape(problem)}", soft_wrap=True)
     complain.print(f"  [green]{escape(fix)}[/green]", soft_wrap=True)

@@ -144,6 +144,10 @@ class Executor:
         self.watch.end(task.name, describe(tally))
         return tally
 
+    def planned(self, task: Task, inputs: Sequence[Sequence[Shard]]) -> list[Shard]:
+        """The shards that a step has or will have: their addresses follow from what goes in."""
+        return [shard for shard, _ in self._jobs(task, inputs)]
+
     def sections(self, task: Task) -> dict[str, Engine]:
         """The recipe sections of the engines that a step uses."""
         return {name: self.use.engines.section(name, role, task.name) for name, role in task.step.engine_roles().items()}

@@ -9,14 +9,16 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline import eval as evaluation
 from sightline import make as making
+from sightline import processes
 from sightline import train as training
 from sightline.engines import Engine, Engines
 from sightline.errors import RecipeError
@@ -34,7 +36,27 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 
+Verb = Callable[..., Run]
 
+
+def by_the_first_process(verb: Verb) -> Verb:
+    """Under torchrun one process does the verb's work; the others only train with it, and return the same run."""
+
+    @wraps(verb)
+    def call(
+        recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None
+    ) -> Run:
+        if processes.rank() > 0:
+            training.follow()
+            return Run.open(_located(recipe, out, overrides)[2])
+        run = verb(recipe, out, overrides, watch)
+        processes.tell(None)
+        return run
+
+    return call
+
+
+@by_the_first_process
 def run(
     recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None
 ) -> Run:
@@ -49,6 +71,7 @@ def run(
         return _finish(work)
 
 
+@by_the_first_process
 def make(
     recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None
 ) -> Run:
@@ -58,6 +81,7 @@ def make(
         return _finish(work)
 
 
+@by_the_first_process
 def train(
     recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None
 ) -> Run:
@@ -67,6 +91,7 @@ def train(
         return _finish(work)
 
 
+@by_the_first_process
 def evaluate(
     recipe: Recipe | str | Path, out: str | Path | None = None, overrides: Sequence[str] = (), watch: Watch | None = None
 ) -> Run:
@@ -105,8 +130,7 @@ class Work:
 @contextmanager
 def opened(recipe: Recipe | str | Path, out: str | Path | None, overrides: Sequence[str], watch: Watch | None) -> Iterator[Work]:
     """A run's folder, locked, with an executor whose workers live for the block."""
-    found, folder = (recipe, Path()) if isinstance(recipe, Recipe) else read(recipe, overrides)
-    place = Path(out) if out else RUNS / _folder_name(found, overrides)
+    found, folder, place = _located(recipe, out, overrides)
     store = Store(place.parent / "store")
     place.mkdir(parents=True, exist_ok=True)
     current = Run(place)
@@ -115,6 +139,12 @@ def opened(recipe: Recipe | str | Path, out: str | Path | None, overrides: Seque
         executor = Executor(store, Engines(found.engines), found.seed, found.execution, watch or Silent())
         with executor.working():
             yield Work(found, folder, current, executor)
+
+
+def _located(recipe: Recipe | str | Path, out: str | Path | None, overrides: Sequence[str]) -> tuple[Recipe, Path, Path]:
+    """The recipe, its folder, and the run's."""
+    found, folder = (recipe, Path()) if isinstance(recipe, Recipe) else read(recipe, overrides)
+    return found, folder, Path(out) if out else RUNS / _folder_name(found, overrides)
 
 
 def _folder_name(recipe: Recipe, overrides: Sequence[str]) -> str:
@@ -142,6 +172,7 @@ def _train(work: Work) -> None:
         raise RecipeError(
             "train", "this recipe trains nothing", f"add a train section; {suggest('train', list(Recipe.model_fields))}"
         )
+    training.check_share(section)  # before hours of making
     if section.pairs is not None:
         pairs = RowFolder.open(_near(section.pairs, work.folder), "pairs").adopt(work.run.store, work.recipe.execution.shard_size)
     else:

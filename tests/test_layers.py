@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A module imports from its own folder and from rows below its own, never up or sideways.
 ROWS = [
     {"errors"},
-    {"plugin", "rows"},
+    {"plugin", "processes", "rows"},
     {"store"},
     {"engines"},
     {"execute"},
@@ -26,6 +26,7 @@ ROWS = [
     {"check", "doctor", "show"},
     {"launch"},
     {"cli"},
+    {"__main__"},
 ]
 HEIGHT = {unit: height for height, row in enumerate(ROWS) for unit in row}
 
@@ -34,7 +35,7 @@ TORCH_FILES = {
     "sightline.engines.image_reward_model",
     "sightline.engines.armorm_model",
     *(f"sightline.train.{name}" for name in ("attention", "dataset", "examples", "features", "log", "logprobs")),
-    *(f"sightline.train.{name}" for name in ("spoiling", "trainer", "tuning")),
+    *(f"sightline.train.{name}" for name in ("order", "spoiling", "trainer", "tuning")),
 }
 WITHOUT_TORCH = ("report", "formats")
 

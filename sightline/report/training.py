@@ -1,4 +1,4 @@
-"""Training curves, and one sentence on how to read them."""
+"""Training curves, and what to know when reading them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from sightline.report.charts import Line, curves
 from sightline.report.evidence import Evidence
-from sightline.report.wording import number
+from sightline.report.readings import readings
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Training:
 
     panels: list[Panel]
     num_steps: int
-    reading: str
+    readings: list[str]
 
 
 PANELS = (
@@ -48,7 +48,15 @@ PANELS = (
         0.0,
     ),
     ("NLL", "per word of the chosen answers; should not rise for long", (("nll", "nll", "ink"),), None),
+    ("KL estimate", "how far the model has moved on the stored answers, in nats a token", (("kl", "KL", "ink"),), 0.0),
     ("Gradient norm", "spikes are steps to look at", (("grad_norm", "gradient norm", "ink"),), None),
+    (
+        "Answer length",
+        "tokens, a mean over the pairs of each step",
+        (("chosen_tokens", "chosen", "good"), ("rejected_tokens", "rejected", "bad")),
+        None,
+    ),
+    ("Speed", "pairs a second, saving included", (("pairs_per_second", "pairs a second", "ink"),), None),
 )
 
 
@@ -57,7 +65,7 @@ def training(evidence: Evidence) -> Training | None:
     panels = [panel for title, meaning, fields, level in PANELS if (panel := _panel(log, title, meaning, fields, level))]
     if not panels:
         return None
-    return Training(panels, int(max(line["step"] for line in log)), reading(log))
+    return Training(panels, int(max(line["step"] for line in log)), readings(log))
 
 
 def _panel(
@@ -75,23 +83,3 @@ def _panel(
 
 def _points(log: list[dict[str, float]], field: str) -> list[tuple[float, float]]:
     return [(line["step"], line[field]) for line in log if field in line]
-
-
-def reading(log: list[dict[str, float]]) -> str:
-    """What the last rewards mean: a falling chosen reward alarms people who have not met it before."""
-    last = [
-        (line["chosen_reward"], line["rejected_reward"]) for line in log if {"chosen_reward", "rejected_reward"} <= line.keys()
-    ]
-    if not last:
-        return ""
-    tail = last[-max(1, len(last) // 10) :]
-    chosen, rejected = (sum(values) / len(tail) for values in zip(*tail, strict=True))
-    ended = f"Over the last steps the chosen reward was {number(chosen)} and the rejected one {number(rejected)}"
-    if rejected >= chosen:
-        return f"{ended}: the rejected answers did not fall behind, so this training has not learned the preference."
-    if chosen >= 0:
-        return f"{ended}: chosen answers became likelier than at the start, and rejected ones fell behind."
-    return (
-        f"{ended}. A falling chosen reward is usual with DPO, which only widens the gap between the two; worry when coverage or "
-        "length fall with it, and then train less or raise the NLL weight."
-    )

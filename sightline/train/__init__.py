@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from sightline import processes
 from sightline.engines import Engines
 from sightline.engines.weights import fingerprint
 from sightline.execute import Execution, Executor, Tally, Task
@@ -22,6 +23,8 @@ from sightline.train.checkpoint import Checkpoint, Place
 from sightline.train.negatives import MakeNegatives, Negatives
 from sightline.train.objectives import OBJECTIVES
 from sightline.train.reference import ReferenceLogprobs
+from sightline.train.requirements import check as check_requirements
+from sightline.train.requirements import check_share
 
 Mode = Literal["frozen", "lora", "full"]
 
@@ -83,7 +86,7 @@ class Train(Section):
     epochs: float = Field(3.0, gt=0)
     """How often training sees each pair."""
     batch_size: int = Field(16, ge=1)
-    """Pairs a step."""
+    """Pairs a step, of all processes together."""
     accumulation: int = Field(1, ge=1)
     """Parts that a step's pairs are split into where they do not fit into memory together."""
     schedule: Literal["linear", "cosine", "constant"] = "cosine"
@@ -226,6 +229,10 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
         step.base.kept_in = kept, int(section.feature_cache_gb * 1e9)
     # in this process, so that training goes on with the same loaded model; a seed decides nothing here
     here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=threads), executor.watch)
+    planned = Place.of(executor.store, section.address(step.weights, pairs, _planned(section, step, pairs, here)))
+    if not planned.finished:
+        check_requirements(section)
+    processes.use_own_device()
     prepared = _prepare(section, step, pairs, here, on_step)
     place = Place.of(executor.store, section.address(step.weights, pairs, prepared.reference.shards))
     if place.finished:
@@ -239,6 +246,21 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
     del step
     gc.collect()  # the Trainer and its model hold each other; the evaluation wants the memory
     return Checkpoint.read(place.folder)
+
+
+def follow() -> None:
+    """What all processes but the first do under torchrun: take part in each training, until there is none left."""
+    from sightline.train import trainer
+
+    trainer.follow()
+
+
+def _planned(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], here: Executor) -> list[Shard]:
+    """The reference's shards, before they are made."""
+    if asked := section.negative_step():
+        negatives = here.planned(Task("negatives", asked, ("pairs",)), [pairs])
+        return here.planned(Task("reference", step, ("pairs", "negatives")), [pairs, negatives])
+    return here.planned(Task("reference", step, ("pairs",)), [pairs])
 
 
 def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], here: Executor, on_step: OnStep | None) -> Prepared:
@@ -262,4 +284,4 @@ def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], he
     return Prepared(tallies[-1], negatives, dict(dropped))
 
 
-__all__ = ["Checkpoint", "Prepared", "Train", "train"]
+__all__ = ["Checkpoint", "Prepared", "Train", "check_share", "follow", "train"]

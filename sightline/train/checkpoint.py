@@ -40,6 +40,8 @@ class Checkpoint:
     """Numbers that trained, by part of the model."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Pairs that were not trained on, by reason."""
+    num_processes: int = 1
+    """Processes that trained together."""
 
     @property
     def adapter(self) -> Path | None:
@@ -57,7 +59,8 @@ class Checkpoint:
             f"{count:,} numbers of the {part.replace('_', ' ')}" for part, count in self.num_trained.items() if count
         )
         losses = ", ".join(f"{name} {first:.3f} to {last:.3f}" for name, (first, last) in self._losses().items())
-        return f"{self.num_pairs} pairs, {self.num_steps} steps, {losses}, {trained}, {self.seconds:.1f} s"
+        together = f" on {self.num_processes} processes" if self.num_processes > 1 else ""
+        return f"{self.num_pairs} pairs, {self.num_steps} steps, {losses}, {trained}, {self.seconds:.1f} s{together}"
 
     def _losses(self) -> dict[str, tuple[float, float]]:
         """First and last of the loss, and of the preference loss where more than that is minimised: it starts at log 2."""

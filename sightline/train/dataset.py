@@ -21,7 +21,7 @@ from sightline.train.objectives import Term
 from sightline.train.reference import of_one_instruction
 
 
-class Examples(Dataset[tuple[Tree, list[float]]]):
+class Examples(Dataset["tuple[Tree, list[float]] | None"]):
     """Pairs that have a reference, as trees with their reference log-probabilities, in the order of their ids."""
 
     def __init__(self, section: Train, base: Base, executor: Executor, pairs: Sequence[Shard], prepared: Prepared) -> None:
@@ -51,7 +51,10 @@ class Examples(Dataset[tuple[Tree, list[float]]]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> tuple[Tree, list[float]]:
+    def __getitem__(self, index: int | None) -> tuple[Tree, list[float]] | None:
+        """The pair at this place; None where an epoch's order is filled up."""
+        if index is None:
+            return None
         pair = self.pairs[index]
         tree = self.encoder.tree(pair, self.terms, self.negatives.get(pair.id))
         # what has no tokens has no row: an answer that the pair lacks
@@ -65,15 +68,22 @@ class Examples(Dataset[tuple[Tree, list[float]]]):
         # not zero: an objective that reads a reference which was not computed shall not train
         return tree, [math.nan if logprob is None else logprob for logprob, _ in stored]
 
-    def sampler(self, seed: int) -> Sampler[int] | None:
+    def sampler(self, seed: int) -> Together | None:
         """An order that keeps pairs of one instruction together; None where each instruction has one pair only."""
         groups = of_one_instruction(self.pairs)
         return Together(groups, seed) if len(groups) < len(self.pairs) else None
 
-    def collate(self, items: Sequence[tuple[Tree, list[float]]]) -> dict[str, Tensor]:
-        """A packed batch with its reference log-probabilities (B, K)."""
-        packed = pack([tree for tree, _ in items], self.terms, self.encoder.pictures, self.encoder.pad)
-        return {**packed, "reference": torch.tensor([stored for _, stored in items], dtype=torch.float64)}
+    def collate(self, items: Sequence[tuple[Tree, list[float]] | None]) -> dict[str, Tensor]:
+        """A packed batch with its reference log-probabilities (B, K).
+
+        A batch without pairs holds one to go through the model, for all processes do this together; B is 0 where it is counted.
+        """
+        held = [item for item in items if item is not None]
+        given = held or [item for item in [self[0]] if item is not None]
+        packed = pack([tree for tree, _ in given], self.terms, self.encoder.pictures, self.encoder.pad)
+        reference = torch.tensor([stored for _, stored in given], dtype=torch.float64)
+        counted = {"reference": reference, "num_tokens": packed["num_tokens"]}
+        return {**packed, **{name: rows[: len(held)] for name, rows in counted.items()}}
 
 
 class Together(Sampler[int]):

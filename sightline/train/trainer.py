@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +15,86 @@ import torch
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from sightline import processes
+from sightline.engines import Engines
 from sightline.errors import TrainingError
-from sightline.execute import Executor, Watch
-from sightline.store.shards import Shard
+from sightline.execute import Execution, Executor, Silent, Watch
+from sightline.store.shards import Shard, Store
 from sightline.train import Prepared, Train, tuning
 from sightline.train.base import Base
 from sightline.train.checkpoint import ABOUT, LOG, WHOLE, Checkpoint, Place
 from sightline.train.dataset import Examples
-from sightline.train.log import Log, Means
+from sightline.train.log import Log, Means, measured
 from sightline.train.logprobs import TreeScorer, as_logprobs
+from sightline.train.order import Order
 
 TRAINED = "trained.safetensors"
 OBJECTIVE = "objective.json"
 """What the objective remembers, in a state to go on from."""
+TENSORBOARD = "runs"
+"""Where the library's TensorBoard callback writes."""
 
 START_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 1e-2}
 """How far the policy may be from its reference before the first step, relative to 1 + the log-probability: rounding, no more."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """A training that is about to begin or to go on, as the first process tells it to the others."""
+
+    section: Train
+    pairs: Sequence[Shard]
+    prepared: Prepared
+    store: Path
+    seed: int
+    working: Path
+    state: Path | None
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that are done."""
+        return 0 if self.state is None else int(self.state.name.rpartition("-")[2])
+
+
 def fit(section: Train, base: Base, pairs: Sequence[Shard], prepared: Prepared, executor: Executor, place: Place) -> None:
-    """Train (or go on training) and publish the checkpoint."""
+    """Train (or go on training) and publish the checkpoint. For the first process; the others `follow`."""
+    job = Job(section, pairs, prepared, executor.store.root, executor.use.seed, place.working, place.last_state())
+    processes.tell(job)
+    log = Log(place.working / LOG, job.step)
+    trainer = _trained(job, base, executor, log)
+    checkpoint = _checkpoint(section, trainer.network, trainer.examples, log, prepared, place)
+    _publish(checkpoint, section, trainer.network, base, log, place)
+    executor.watch.end("train", checkpoint.describe())
+
+
+def follow() -> None:
+    """Take part in each training of the first process, until it has none left."""
+    processes.use_own_device()
+    while (job := processes.told()) is not None:
+        here = Executor(Store(job.store), Engines({}), job.seed, Execution(workers=1, threads=job.section.threads), Silent())
+        _trained(job, job.section.reference_step().base, here, None)
+        gc.collect()  # the Trainer and its model hold each other
+
+
+def _trained(job: Job, base: Base, executor: Executor, log: Log | None) -> TreeTrainer:
+    """The trainer after its last step. What only the first process does is left out where there is no log to write."""
+    section, watch = job.section, executor.watch
     if section.threads is not None:
         torch.set_num_threads(section.threads)
-    examples = Examples(section, base, executor, pairs, prepared)
+    examples = Examples(section, base, executor, job.pairs, job.prepared)
     network = tuning.tune(base.network, section)
-    state = place.last_state()
-    log = Log(place.working / LOG, 0 if state is None else int(state.name.rpartition("-")[2]))
     scorer = TreeScorer(network, base.features if section.vision_tower == "frozen" else None)
-    trainer = TreeTrainer(section, scorer, examples, log, _arguments(section, place.working, examples, network), executor.watch)
-    executor.watch.begin("train", examples.num_steps, "steps")
-    executor.watch.advance("train", log.step)
+    trainer = TreeTrainer(section, scorer, examples, log, _arguments(section, job.working, examples, network), watch)
+    watch.begin("train", examples.num_steps, "steps")
+    watch.advance("train", job.step)
     try:
-        trainer.train(resume_from_checkpoint=None if state is None else str(state))
+        trainer.train(resume_from_checkpoint=None if job.state is None else str(job.state))
     except torch.OutOfMemoryError as error:
         fix = "raise train.accumulation, lower train.max_length, or set train.gradient_checkpointing: true"
         raise TrainingError("train", "a step does not fit into the GPU's memory", fix) from error
     tuning.check_finite(network)
-    checkpoint = _checkpoint(section, network, examples, log, prepared, place)
-    _publish(checkpoint, section, network, base, log, place)
-    executor.watch.end("train", checkpoint.describe())
+    tuning.gather(network)
+    return trainer
 
 
 def _checkpoint(section: Train, network: Any, examples: Examples, log: Log, prepared: Prepared, place: Place) -> Checkpoint:
@@ -66,6 +111,7 @@ def _checkpoint(section: Train, network: Any, examples: Examples, log: Log, prep
         seconds=log.lines[-1]["seconds"],
         num_trained=tuning.count_trained(network),
         dropped=prepared.dropped,
+        num_processes=processes.count(),
     )
 
 
@@ -76,6 +122,8 @@ def _publish(checkpoint: Checkpoint, section: Train, network: Any, base: Base, l
     tuning.save(network, made, section.model, section.revision)
     base.processor.save_pretrained(made)
     (made / LOG).write_text(log.path.read_text())
+    if (place.working / TENSORBOARD).exists():
+        os.replace(place.working / TENSORBOARD, made / TENSORBOARD)
     (made / ABOUT).write_text(json.dumps({"checkpoint": checkpoint.to_json(), "section": section.model_dump()}, indent=1))
     place.publish(made)
 
@@ -85,13 +133,15 @@ def _arguments(section: Train, working: Path, examples: Examples, network: Any) 
     arguments = TrainingArguments(
         output_dir=str(working),
         use_cpu=network.device.type == "cpu",
-        per_device_train_batch_size=section.batch_size // section.accumulation,
+        per_device_train_batch_size=section.batch_size // section.accumulation // processes.count(),
         gradient_accumulation_steps=section.accumulation,
         num_train_epochs=section.epochs,
         learning_rate=section.learning_rate,
         lr_scheduler_type="constant_with_warmup" if section.schedule == "constant" else section.schedule,
         warmup_steps=int(section.warmup * examples.num_steps),
         max_grad_norm=section.max_grad_norm,
+        # what sees pictures has no gradient in a batch without one
+        ddp_find_unused_parameters=section.vision_tower != "frozen" or section.projector != "frozen",
         seed=section.seed or 0,
         logging_steps=section.log_every,
         logging_first_step=True,
@@ -111,8 +161,15 @@ def _arguments(section: Train, working: Path, examples: Examples, network: Any) 
 
 
 class _Progress(TrainerCallback):
-    def __init__(self, watch: Watch) -> None:
+    """Tells the watch of each step, and the order of each epoch."""
+
+    def __init__(self, watch: Watch, order: Order) -> None:
         self.watch = watch
+        self.order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # accelerate passes it on through two wrappers; in a resumed run of several processes there are three
+        self.order.set_epoch(int(state.epoch or 0))
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         self.watch.advance("train", 1)
@@ -124,18 +181,20 @@ class TreeTrainer(Trainer):
     optimizer: Any
 
     def __init__(
-        self, section: Train, scorer: TreeScorer, examples: Examples, log: Log, arguments: TrainingArguments, watch: Watch
+        self, section: Train, scorer: TreeScorer, examples: Examples, log: Log | None, arguments: TrainingArguments, watch: Watch
     ) -> None:
+        self.order = Order(examples, arguments.seed, section.batch_size // section.accumulation)
         super().__init__(
             model=scorer,
             args=arguments,
             train_dataset=examples,
             data_collator=examples.collate,
-            callbacks=[_Progress(watch)],
+            callbacks=[_Progress(watch, self.order)],
         )
         self.remove_callback(PrinterCallback)
         self.section = section
         self.examples = examples
+        self.scorer = scorer
         self.network: Any = scorer.network
         self.folder = Path(str(arguments.output_dir))
         self.lines = log
@@ -151,35 +210,53 @@ class TreeTrainer(Trainer):
         return self.optimizer
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-        return self.examples.sampler(self.args.seed) or super()._get_train_sampler(*args, **kwargs)
+        return self.order
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """This process's parts of a step; what the step comes to is counted over all processes."""
+        self._means.start()
         batches, num_items = super().get_batch_samples(*args, **kwargs)
-        self._pairs_in_step = sum(len(batch["num_tokens"]) for batch in batches)
-        tokens_K = sum(batch["num_tokens"].sum(0) for batch in batches)
-        self._tokens_per_pair = (tokens_K / max(self._pairs_in_step, 1)).tolist() if batches else []
+        if batches:
+            own = [sum(column) for column in zip(*(_counted(batch) for batch in batches), strict=True)]
+            self._pairs_in_step, num_packed, *tokens_K = (sum(column) for column in zip(*processes.from_all(own), strict=True))
+            self._tokens_per_pair = (torch.tensor(tokens_K) / self._pairs_in_step).tolist()
+            self._means.count(self._pairs_in_step, num_packed)
         return batches, num_items
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         objective = self.section.objective
-        terms, counts = objective.needed_terms(), inputs["num_tokens"]
-        policy = model(inputs)
-        reference = self._live_reference(inputs) if self._is_live else inputs["reference"].to(policy.dtype)
+        terms, own = objective.needed_terms(), len(inputs["reference"])  # none where this process has no pair left
+        policy = model(inputs)[:own]
+        reference = self._live_reference(inputs)[:own] if self._is_live else inputs["reference"].to(policy.dtype)
+        # each process computes the loss of all pairs, so that an objective need not know of processes
+        policy, reference, counts = self._of_all(policy, reference, inputs["num_tokens"])
         if self.state.global_step == 0 and objective.needs_reference:
             self._check_start(inputs, policy.detach(), reference)
         told = as_logprobs(policy, counts, terms, self._tokens_per_pair)
-        loss = objective.loss(told, as_logprobs(reference, counts, terms))
+        compared = as_logprobs(reference, counts, terms)
+        loss = objective.loss(told, compared)
         if not torch.isfinite(loss.value):
             raise TrainingError(
                 "train",
                 f"the loss is {loss.value.item()} at step {self.state.global_step + 1}",
                 "lower train.learning_rate, or use dtype float32",
             )
-        self._means.add(loss.logs, len(policy), int((inputs["segments"] >= 0).sum()), loss.counts)
+        self._means.add(loss, len(policy), measured(told, compared if objective.needs_reference else None))
         # the Trainer divides by the number of parts; a step's last part may hold fewer pairs than the others
         return loss.value * (len(policy) * self.current_gradient_accumulation_steps / self._pairs_in_step)
+
+    def _of_all(self, *own: Tensor) -> Sequence[Tensor]:
+        """Each tensor's rows of all processes, in their order. This process's own keep their gradient."""
+        if processes.count() == 1:
+            return own
+        if own[0].requires_grad:
+            # gradients are averaged over processes, and each has those of its own pairs only: their sum is wanted
+            own[0].register_hook(lambda gradient: gradient * processes.count())
+        rows: list[Sequence[Tensor]] = processes.from_all([tensor.detach().cpu() for tensor in own])
+        rows[processes.rank()] = own
+        return [torch.cat([part.to(own[0].device) for part in parts]) for parts in zip(*rows, strict=True)]
 
     @property
     def _is_live(self) -> bool:
@@ -187,11 +264,11 @@ class TreeTrainer(Trainer):
 
     def _live_reference(self, inputs: dict[str, Any]) -> Tensor:
         """(B, K): what the model says with its adapters off."""
-        with torch.no_grad(), self.network.disable_adapter():
+        with torch.no_grad(), self.network.disable_adapter() if tuning.is_adapter(self.network) else nullcontext():
             return self.model(inputs)
 
     def _check_start(self, inputs: dict[str, Any], policy: Tensor, reference: Tensor) -> None:
-        """TrainingError, with the likely cause, where the untrained policy is not its reference."""
+        """TrainingError, with the cause, where the untrained policy is not its reference. Tensors are of all processes' pairs."""
         tolerance = START_TOLERANCE[next(self.network.parameters()).dtype]
         # a guess between two tokens that are level may turn on rounding, and then another one is scored
         sure = [at for at, term in enumerate(self.section.objective.needed_terms()) if term.tokens != "guessed"]
@@ -199,38 +276,45 @@ class TreeTrainer(Trainer):
         if _near(policy, reference, tolerance):
             return
         far = (policy - reference).abs().max().item()
-        where, what = (
-            "train",
-            f"before the first step the policy's log-probabilities differ from the reference's by up to {far:.3g}",
-        )
-        untouched = policy
-        if tuning.is_adapter(self.network):
-            with torch.no_grad(), self.network.disable_adapter():
-                untouched = TreeScorer(self.network)(inputs)[:, sure]
-        if _near(untouched, reference, tolerance):
-            raise TrainingError(
-                where, f"{what}: the adapter does not start neutral", "report this, with the train section of the recipe"
-            )
+        what = f"before the first step the policy's log-probabilities differ from the reference's by up to {far:.3g}"
+        fix = "report this, with the train section of the recipe"
+        if self._untouched_is(reference, inputs, sure, tolerance):
+            raise TrainingError("train", f"{what}: the adapter does not start neutral", fix)
+        self.scorer.features = None
+        if self._untouched_is(reference, inputs, sure, tolerance):
+            raise TrainingError("train", f"{what}: the kept features of its pictures are not what the vision tower makes", fix)
         raise TrainingError(
-            where,
-            f"{what}: the stored reference is not this model's (other weights, pictures, precision or device)",
+            "train",
+            f"{what}: the stored reference is not this model's (other weights, prompts, pictures, precision or device)",
             "remove the store's folder rows/reference and run again",
         )
+
+    def _untouched_is(self, reference: Tensor, inputs: dict[str, Any], terms: list[int], tolerance: float) -> bool:
+        """Whether the model without adapters says what the reference says of these terms."""
+        (untouched,) = self._of_all(self._live_reference(inputs)[: len(inputs["reference"])])
+        return _near(untouched[:, terms], reference, tolerance)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """One line of the log a step (the Trainer's own summary at the end is left out)."""
         if "loss" in logs:
-            means = self._means.take()
             first = {"step": self.state.global_step, "epoch": self.state.epoch, "loss": logs["loss"]}
-            self.lines.add({**first, **means, "grad_norm": logs.get("grad_norm", 0.0), "learning_rate": logs["learning_rate"]})
-            logs = {**logs, **means}
+            last = {"grad_norm": logs.get("grad_norm", 0.0), "learning_rate": logs["learning_rate"]}
+            logs = {**first, **self._means.take(), **last}
+            if self.lines is not None:
+                logs = self.lines.add(logs)
         super().log(logs, start_time)
 
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """What training goes on from, whichever way the model is spread over processes."""
         folder = Path(output_dir or self.folder)
         folder.mkdir(parents=True, exist_ok=True)
         tuning.snapshot(self.network, folder / TRAINED)
-        (folder / OBJECTIVE).write_text(json.dumps(self.section.objective.state()))
+        if self.lines is not None:
+            (folder / OBJECTIVE).write_text(json.dumps(self.section.objective.state()))
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """DeepSpeed rounds what is given to the model to the model's precision: too little for sums of log-probabilities."""
+        return {**super()._prepare_inputs(inputs), "reference": inputs["reference"].to(self.args.device)}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         tuning.restore(self.network, Path(resume_from_checkpoint) / TRAINED)
@@ -238,7 +322,15 @@ class TreeTrainer(Trainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)
-        (self.folder / f"checkpoint-{self.state.global_step}" / WHOLE).touch()
+        processes.wait_for_all()  # each adds its random numbers
+        if self.lines is not None:
+            (self.folder / f"checkpoint-{self.state.global_step}" / WHOLE).touch()
+
+
+def _counted(batch: dict[str, Tensor]) -> list[int]:
+    """Pairs, packed tokens, and tokens of each term."""
+    pairs = len(batch["reference"])
+    return [pairs, int((batch["segments"] >= 0).sum()) if pairs else 0, *batch["num_tokens"].sum(0).tolist()]
 
 
 def _near(left: Tensor, right: Tensor, tolerance: float) -> bool:

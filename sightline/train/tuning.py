@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
+from sightline import processes
 from sightline.engines.local import quiet
 from sightline.errors import TrainingError
 from sightline.train.families import family_of
@@ -127,15 +129,37 @@ def save(network: Any, folder: Path, base_name: str, revision: str | None) -> No
 
 
 def snapshot(network: nn.Module, file: Path) -> None:
-    """Write the trained tensors as they are, to go on from."""
-    trained = {name: value.detach().cpu().contiguous() for name, value in network.named_parameters() if value.requires_grad}
-    save_file(trained, file)
+    """Write the trained tensors as they are, to go on from. All processes ask, for they may hold parts; the first one writes."""
+    trained = {name: _whole(value).cpu().contiguous() for name, value in network.named_parameters() if value.requires_grad}
+    if processes.rank() == 0:
+        save_file(trained, file)
 
 
 def restore(network: nn.Module, file: Path) -> None:
     """Put a snapshot's tensors back into a network tuned the same way."""
     for name, tensor in load_file(file).items():
-        network.get_parameter(name).data.copy_(tensor)
+        held = network.get_parameter(name).data
+        held.copy_(
+            distribute_tensor(tensor.to(held.device), held.device_mesh, held.placements) if isinstance(held, DTensor) else tensor
+        )
+
+
+def gather(network: nn.Module) -> None:
+    """Put whole tensors in the places of those that processes hold parts of, so that the first process can save them."""
+    made: dict[nn.Parameter, nn.Parameter] = {}  # two modules may share one
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if isinstance(parameter, DTensor):
+                if parameter not in made:
+                    whole = _whole(parameter).cpu()  # all processes take part; the first one keeps it
+                    kept = whole if processes.rank() == 0 else torch.empty(0)
+                    made[parameter] = nn.Parameter(kept, requires_grad=parameter.requires_grad)
+                setattr(module, name, made[parameter])
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def check_finite(network: nn.Module) -> None:

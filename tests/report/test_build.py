@@ -17,7 +17,7 @@ from sightline.report.build import render
 from sightline.report.evidence import Evidence, spread
 from sightline.report.gallery import gallery, wins_by_guidance
 from sightline.report.pictures import Pictures
-from sightline.report.training import reading, training
+from sightline.report.training import training
 from sightline.rows import Annotation, Candidate, RankedImage, Response
 from sightline.store.runs import Run
 from sightline.store.shards import Shard
@@ -203,13 +203,6 @@ def test_annotators_are_compared_on_pairs_of_different_answers(maker):
 
 def test_rows_are_spread_over_their_groups():
     assert spread(["a1", "a2", "a3", "b1", "c1", "c2"], 5, by=lambda row: row[0]) == ["a1", "b1", "c1", "a2", "c2"]
-
-
-def test_a_falling_chosen_reward_is_explained_and_a_failed_training_is_not_excused():
-    assert "usual with DPO" in reading([{"chosen_reward": -1.0, "rejected_reward": -4.0}])
-    assert "became likelier" in reading([{"chosen_reward": 1.0, "rejected_reward": -4.0}])
-    assert "has not learned" in reading([{"chosen_reward": -2.0, "rejected_reward": -1.0}])
-    assert reading([{"loss": 0.7}]) == ""
 
 
 def test_objectives_that_look_at_pictures_have_a_curve_of_it(maker):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from sightline.engines import Engines
 from sightline.engines.weights import locate
 from sightline.execute import Execution, Executor
 from sightline.miniature import world
-from sightline.rows import Pair
+from sightline.rows import Pair, Reference
 from sightline.store.shards import Shard, Store
+from sightline.train import Checkpoint, Train
 
 MakePairs = Callable[[int], list[Shard]]
 
@@ -84,3 +87,22 @@ def draw_pair(store: Store, scene: world.Scene, name: str, rng: np.random.Genera
         "rule": "test",
     }
     return Pair(id=name, key=name, **{**values, **changes})
+
+
+def section(tiny: Path, **changes: Any) -> Train:
+    values = {"objective": {"kind": "dpo"}, "batch_size": 4, "epochs": 2, "learning_rate": 1e-2, "lora": {"rank": 4}, "warmup": 0}
+    return Train.model_validate({"model": str(tiny), **values, **changes})
+
+
+def lines(checkpoint: Checkpoint) -> list[dict]:
+    return [json.loads(line) for line in checkpoint.log.read_text().splitlines()]
+
+
+def spoil(store: Store, only: str = "", **changes: Callable[[Any], Any]) -> None:
+    """Rewrite the stored reference, or one term of it."""
+    for path in (store.root / "rows" / "reference").glob("*.parquet"):
+        if "dropped" not in path.name:
+            shard = Shard("reference", 0, path.stem)
+            rows: list[Reference] = store.read(shard)
+            spoilt = [replace(row, **{name: change(getattr(row, name)) for name, change in changes.items()}) for row in rows]
+            store.write(shard, [new if only in ("", old.term) else old for old, new in zip(rows, spoilt, strict=True)])

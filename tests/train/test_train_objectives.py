@@ -10,8 +10,7 @@ from sightline.errors import TrainingError
 from sightline.execute import Task
 from sightline.train import train
 
-from .conftest import draw_pairs
-from .test_train import lines, section, spoil
+from .conftest import draw_pairs, lines, section, spoil
 
 
 def test_a_question_comes_from_the_next_shard_where_the_own_one_has_no_other(tiny, store, executor):
@@ -33,7 +32,7 @@ def test_kto_learns_from_rows_of_one_answer_and_from_pairs(tiny, store, executor
     terms = [row.term for shard in tallies[1].shards for row in store.read(shard)]
     assert (len(terms), terms.count("chosen"), terms.count("rejected"), terms.count("unrelated")) == (16, 5, 4, 7)
     last = lines(checkpoint)[-1]
-    assert last["chosen_reward"] > last["rejected_reward"] and last["kl"] >= 0
+    assert last["chosen_reward"] > last["rejected_reward"] and last["bar"] >= 0
     train(section(tiny, objective={"kind": "kto", "beta": 0.2}, epochs=1), pairs, executor, tallies.append)
     assert [tally.reused > 0 for tally in tallies] == [False, False, True, True]
 
@@ -42,7 +41,7 @@ def test_a_line_of_the_log_leaves_out_what_no_row_had(tiny, store, executor):
     rows = [replace(pair, chosen=None) for pair in draw_pairs(store, 4)]
     checkpoint = train(section(tiny, objective={"kind": "kto"}, epochs=1), store.source("pairs", "test", rows, [], 4), executor)
     [line] = lines(checkpoint)
-    assert {"rejected_reward", "kl"} <= line.keys() and not {"chosen_reward", "margin", "accuracy", "nll"} & line.keys()
+    assert {"rejected_reward", "bar"} <= line.keys() and not {"chosen_reward", "margin", "accuracy", "nll"} & line.keys()
 
 
 @pytest.mark.parametrize("reference", ["stored", "live"])

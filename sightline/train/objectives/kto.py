@@ -48,7 +48,7 @@ class KTO(Objective):
             "accuracy": mean_where(both_B, (margin_B > 0).to(margin_B.dtype)),
             "chosen_reward": mean_where(chosen_B, self.beta * gained["chosen"]),
             "rejected_reward": mean_where(rejected_B, self.beta * gained["rejected"]),
-            "kl": bar,
+            "bar": bar,
             "nll": nll,
         }
         over = {"chosen_reward": chosen_B, "rejected_reward": rejected_B, "margin": both_B, "accuracy": both_B, "nll": chosen_B}

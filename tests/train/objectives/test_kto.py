@@ -41,7 +41,7 @@ def test_it_starts_at_one_half_and_the_bar_never_falls_below_0():
     assert KTO().loss(REFERENCE, REFERENCE).value.item() == pytest.approx(0.5)
     lower = logprobs([-3.0, 0.0, -9.0], [-5.0, -2.0, 0.0], [-9.0, -9.0, -9.0])
     made = KTO().loss(lower, REFERENCE)
-    assert made.value.item() == pytest.approx(0.5) and made.logs["kl"].item() == 0
+    assert made.value.item() == pytest.approx(0.5) and made.logs["bar"].item() == 0
 
 
 def test_the_bar_and_what_is_missing_get_no_gradient():
@@ -58,7 +58,7 @@ def test_what_the_log_says_is_of_the_answers_that_are_there():
     assert told["rejected_reward"] == (pytest.approx(0.5 * (-1 - 0.5) / 2), 2)
     assert told["margin"] == (pytest.approx(0.5 * 2), 1) and told["accuracy"] == (1, 1)
     assert told["nll"] == (pytest.approx((2 / 4 + 10 / 5) / 2), 2)
-    assert made.logs["kl"].item() == 1
+    assert made.logs["bar"].item() == 1
 
 
 def test_rows_of_rejected_answers_alone_have_a_loss_and_no_chosen_reward():
