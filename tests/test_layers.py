@@ -34,7 +34,7 @@ TORCH_FILES = {
     "sightline.engines.image_reward_model",
     "sightline.engines.armorm_model",
     *(f"sightline.train.{name}" for name in ("attention", "dataset", "examples", "features", "log", "logprobs")),
-    *(f"sightline.train.{name}" for name in ("recent", "spoiling", "trainer", "tuning")),
+    *(f"sightline.train.{name}" for name in ("memory", "recent", "spoiling", "trainer", "tuning")),
 }
 WITHOUT_TORCH = ("report", "formats")
 

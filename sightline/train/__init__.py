@@ -147,6 +147,11 @@ class Train(Section):
         """How each part of the model trains."""
         return {"vision_tower": self.vision_tower, "projector": self.projector, "language_model": self.language_model}
 
+    @property
+    def precision(self) -> Dtype:
+        """dtype, which auto leaves to the machine unless a part trains whole."""
+        return "float32" if self.dtype == "auto" and "full" in self.parts.values() else self.dtype
+
     def rate(self, part: str) -> float:
         """A part's highest learning rate."""
         own = {"vision_tower": self.vision_learning_rate, "projector": self.projector_learning_rate}.get(part)
@@ -161,7 +166,7 @@ class Train(Section):
             terms=[term.name for term in self.objective.needed_terms()],
             computed=self.objective.needs_reference and self.reference == "stored",
             max_length=self.max_length,
-            dtype="float32" if self.dtype == "auto" and "full" in self.parts.values() else self.dtype,
+            dtype=self.precision,
         )
 
     def negative_step(self) -> MakeNegatives | None:
