@@ -194,9 +194,9 @@ def _limit(section: Train, seen: Seen) -> Iterator[str]:
     yield f"  limit of the prompt with an answer: {seen.limit:,} tokens ({what})"
     too_long = sum(row.reason == TOO_LONG for row in seen.dropped)
     if too_long:
-        mend = "raise train.max_length" if own else "use a model of longer context"
+        mend = "a higher train.max_length" if own else "a model of longer context"
         yield f"  too long: {too_long:,}. Nothing is cut, picture tokens least of all: such pairs are left out whole."
-        yield f"  To train on them {mend}, or have the image processor make fewer pixels"
+        yield f"  They would fit with {mend}, shorter texts, or fewer pixels (the model's image processor)"
 
 
 def _sample_lines(samples: Sequence[Sample]) -> Iterator[str]:

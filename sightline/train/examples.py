@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CACHE_BYTES = 256 << 20
 """Prepared pictures kept in memory: 190 of LLaVA-1.5's size, all of a miniature run's."""
 
+UNLIKE = "the pictures do not fit the chat template's placeholders"
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -224,12 +226,17 @@ class Encoder:
     def _expanded(self, pictures: tuple[str, ...], prompt: str, plain: list[int], shared: int) -> tuple[int, ...]:
         """The prompt's first `shared` tokens with each picture's placeholder as many times as the processor says."""
         if not pictures:
+            if self.picture_token in plain:
+                raise _Refused(UNLIKE, "the chat template writes a placeholder, and the pair has no picture")
             return tuple(plain[:shared])
         try:
             opened = [self.pictures.open(name) for name in pictures]
         except OSError as error:
             raise _Refused("a picture cannot be read", str(error)) from error
-        made = self.processor(images=opened, text=[prompt], add_special_tokens=self._adds_bos(prompt), return_tensors="pt")
+        try:
+            made = self.processor(images=opened, text=[prompt], add_special_tokens=self._adds_bos(prompt), return_tensors="pt")
+        except ValueError as error:
+            raise _Refused(UNLIKE, str(error)) from error
         for name, pixels in zip(pictures, made["pixel_values"], strict=True):
             self.pictures.keep(name, pixels)
         expanded, tail = made["input_ids"][0].tolist(), plain[shared:]

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sightline.engines import Engines
+from sightline.engines.local import quiet
 from sightline.execute import Use, Watch
 from sightline.rows import Dropped, Negative, Pair
 from sightline.store.address import digest
@@ -128,8 +129,9 @@ def look(section: Train, source: Source, watch: Watch) -> Seen:
     encoder = base.encoder(section.max_length, Use(Engines({}), source.store, 0).picture)
     drawn, longest = _drawn(section, source)
     watch.begin("look at pairs", len(drawn) + len(longest), "pairs")
-    rows, dropped = _encoded(section, encoder, drawn, watch)
-    more_rows, more_dropped = _encoded(section, encoder, longest, watch)
+    with quiet():
+        rows, dropped = _encoded(section, encoder, drawn, watch)
+        more_rows, more_dropped = _encoded(section, encoder, longest, watch)
     watch.end("look at pairs", f"{len(drawn) + len(longest):,} of {source.num_pairs:,} pairs")
     lengths, all_rows = [found for _, _, found in rows], rows + more_rows
     largest = _largest([found for _, _, found in all_rows])
@@ -241,7 +243,7 @@ def _step(section: Train, rows: list[Row], picture_token: int) -> Step | None:
 def _samples(encoder: Encoder, rows: list[Row]) -> list[Sample]:
     """The shortest pair, one in the middle, the longest; the same for the same pairs."""
     ordered = sorted(rows, key=lambda row: (row[2].path, row[0].id))
-    places = {"longest": len(ordered) - 1, "shortest": 0, "median": (len(ordered) - 1) // 2} if ordered else {}
+    places = {"median": (len(ordered) - 1) // 2, "longest": len(ordered) - 1, "shortest": 0} if ordered else {}
     which = {at: name for name, at in places.items()}  # a few pairs are several of these: each comes once
     return [
         Sample(which[at], ordered[at][0].key, ordered[at][2].path, list(_prompts(encoder, ordered[at][1])))
