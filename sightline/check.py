@@ -196,7 +196,7 @@ def _limit(section: Train, seen: Seen) -> Iterator[str]:
     if too_long:
         mend = "a higher train.max_length" if own else "a model of longer context"
         yield f"  too long: {too_long:,}. Nothing is cut, picture tokens least of all: such pairs are left out whole."
-        yield f"  They would fit with {mend}, shorter texts, or fewer pixels (the model's image processor)"
+        yield f"  They would fit with {mend}, with shorter texts or with fewer pixels"
 
 
 def _sample_lines(samples: Sequence[Sample]) -> Iterator[str]:
@@ -205,16 +205,18 @@ def _sample_lines(samples: Sequence[Sample]) -> Iterator[str]:
         yield "samples; the tokens between « and » count in the loss, the others do not"
     for sample in samples:
         yield f"  {sample.which}: {sample.key}, {sample.length:,} tokens"
+        wide = max(len(term) for _, answers in sample.prompts for term, _, _ in answers)
         for prompt, answers in sample.prompts:
-            yield _wrapped("prompt", _shortened(prompt))
+            yield _wrapped("prompt", wide, _shortened(prompt))
             for term, text, num_tokens in answers:
-                yield _wrapped(term, f"«{_shortened(text)}» {num_tokens:,} tokens")
+                yield _wrapped(term, wide, f"«{_shortened(text)}» {num_tokens:,} tokens")
 
 
-def _wrapped(label: str, text: str) -> str:
-    first = f"    {label:<9} "
+def _wrapped(label: str, wide: int, text: str) -> str:
+    """The text in a column beside its label, line breaks in it as \\n."""
+    first = f"    {label:<{wide}}  "
     text = text.replace("\n", "\\n")
-    return fill(text, WIDTH, initial_indent=first, subsequent_indent=" " * 14, drop_whitespace=True, break_on_hyphens=False)
+    return fill(text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False)
 
 
 def _shortened(text: str) -> str:

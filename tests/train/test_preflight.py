@@ -297,3 +297,18 @@ def test_pairs_that_a_run_has_made_are_looked_at_and_others_asked_for(tmp_path, 
     assert source is not None and [pair.id for pair in source] == [pair.id for shard in shards for pair in store.read(shard)]
     assert _made(read(QUICKSTART, ["seed=1"])[0], Findings()) is None
     assert yaml.safe_load(recipe.resolved())["train"]["epochs"] == 1
+
+
+def test_real_pairs_are_told_as_training_would_drop_them(tiny, shared, tmp_path):
+    """PDS-DPO's published sample: two empty rejected answers, one answer past the context."""
+    from collections import Counter
+
+    from sightline.formats import import_rows
+
+    import_rows(shared / "data" / "pds_dpo" / "preferences.json", "llava", shared / "data" / "pds_dpo", tmp_path / "pds")
+    recipe = {"name": "r", "train": {"model": str(tiny), "pairs": str(tmp_path / "pds"), "objective": {"kind": "dpo"}}}
+    found = check(parse(recipe))
+    assert Counter(row.reason for row in found.seen.dropped) == {"rejected answer is empty": 2, "too long": 1}
+    assert len(found.seen.lengths) == 7
+    told = "\n".join(found.lines()).partition("all 10 pairs")[2].partition("rows with a fault")[0]
+    assert all(len(line) <= 100 for line in told.splitlines())
