@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from sightline import __version__, processes
 from sightline.errors import UserError
@@ -98,13 +100,16 @@ def _carry_out(verb: str, recipe: str, out: Path | None, overrides: list[str] | 
     from sightline import run as story
 
     work = getattr(story, verb)
-    if console.is_terminal:
-        bars = Bars()
-        with bars.progress:
-            run = work(recipe, out, overrides or (), bars)
-    else:
-        run = work(recipe, out, overrides or (), Lines())
-    _print_outcome(run)
+    _print_outcome(_watched(lambda watch: work(recipe, out, overrides or (), watch)))
+
+
+def _watched(work: Callable[[Bars | Lines], Any]) -> Any:
+    """What the work comes to, its progress shown."""
+    if not console.is_terminal:
+        return work(Lines())
+    bars = Bars()
+    with bars.progress:
+        return work(bars)
 
 
 def _print_outcome(run: Any) -> None:
@@ -148,11 +153,13 @@ def check(
     target: Annotated[str, typer.Argument(help="A recipe, or a folder of imported rows.", metavar="RECIPE|FOLDER")],
     overrides: Overrides = None,
 ) -> None:
-    """Find what is wrong before anything is computed: keys, engines, prompts, pairs. Needs no torch."""
+    """Find what is wrong before anything is computed: keys, engines, prompts, pairs, and what training would see of them."""
     from sightline.check import check as inspect
 
-    for line in inspect(target, overrides or ()).lines():
-        console.print(line, soft_wrap=True)
+    for line in _watched(lambda watch: inspect(target, overrides or (), watch)).lines():
+        told = Text(line)
+        told.highlight_regex("(?s)«.*»", "green")  # what counts in the loss
+        console.print(told, soft_wrap=True)
 
 
 @app.command(name="import", epilog=_example("sightline import preferences.json --format llava --images photos --out data/mine"))

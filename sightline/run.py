@@ -21,7 +21,7 @@ from sightline import make as making
 from sightline import processes
 from sightline import train as training
 from sightline.engines import Engine, Engines
-from sightline.errors import RecipeError
+from sightline.errors import RecipeError, RunError
 from sightline.execute import Executor, Silent, Tally, Watch
 from sightline.plugin import suggest
 from sightline.recipe import Recipe, read
@@ -173,12 +173,16 @@ def _train(work: Work) -> None:
             "train", "this recipe trains nothing", f"add a train section; {suggest('train', list(Recipe.model_fields))}"
         )
     training.check_share(section)  # before hours of making
+    link = work.run.folder / "adapter"
+    if link.exists() and not link.is_symlink():
+        raise RunError(
+            str(link), "this is in the place of what training makes", "move it away, or give another folder with --out"
+        )
     if section.pairs is not None:
         pairs = RowFolder.open(_near(section.pairs, work.folder), "pairs").adopt(work.run.store, work.recipe.execution.shard_size)
     else:
         pairs = _make(work)
     work.checkpoint = training.train(section, pairs, work.executor, _timed(work))
-    link = work.run.folder / "adapter"
     if link.is_symlink():
         link.unlink()
     link.symlink_to(os.path.relpath(work.checkpoint.folder, work.run.folder.resolve()))

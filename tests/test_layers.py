@@ -35,7 +35,7 @@ TORCH_FILES = {
     "sightline.engines.image_reward_model",
     "sightline.engines.armorm_model",
     *(f"sightline.train.{name}" for name in ("attention", "dataset", "examples", "features", "log", "logprobs")),
-    *(f"sightline.train.{name}" for name in ("order", "spoiling", "trainer", "tuning")),
+    *(f"sightline.train.{name}" for name in ("memory", "order", "spoiling", "trainer", "tuning")),
 }
 WITHOUT_TORCH = ("report", "formats")
 

@@ -148,3 +148,17 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bytes(whole: Run, f
             assert again.store.path(shard).read_bytes() == whole.store.path(shard).read_bytes()
     weights = Path("adapter") / "adapter_model.safetensors"
     assert (again.folder / weights).read_bytes() == (whole.folder / weights).read_bytes()
+
+
+def test_what_lies_in_the_place_of_the_adapter_is_left_alone(tmp_path):
+    from sightline.errors import RunError
+    from sightline.recipe import parse
+    from sightline.run import train
+
+    mine = tmp_path / "runs" / "x" / "adapter" / "mine"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    recipe = parse({"name": "x", "train": {"model": "miniature/policy", "pairs": "p", "objective": {"kind": "dpo"}}})
+    with pytest.raises(RunError, match="in the place of what training makes"):
+        train(recipe, tmp_path / "runs" / "x")
+    assert mine.read_text() == "precious"

@@ -57,10 +57,24 @@ def load_model(model: str, revision: str | None, dtype: Dtype, device: torch.dev
 
 
 def with_adapter(model: Any, folder: str) -> Any:
-    """The model with a PEFT adapter on it."""
+    """The model with a PEFT adapter on it; RecipeError where the adapter's layers are not this model's."""
     peft = need("peft")
-    with loading(folder):
-        return peft.PeftModel.from_pretrained(model, folder)
+    wrong = RecipeError(
+        f"adapter {folder}",
+        "its layers are not this model's: it was trained on another one",
+        "give the model that it was trained on",
+    )
+    try:
+        with loading(folder):
+            adapted = peft.PeftModel.from_pretrained(model, folder)
+            found = adapted.load_adapter(folder, "default")  # once more: only this call tells what found no place
+    except RuntimeError as error:
+        if "size mismatch" not in str(error):
+            raise
+        raise wrong from error
+    if found.missing_keys or found.unexpected_keys:
+        raise wrong
+    return adapted
 
 
 def load_processor(model: str, revision: str | None = None) -> Any:

@@ -56,7 +56,7 @@ class RowFolder:
 
 
 def _link(source: Path, target: Path) -> None:
-    if target.exists():
+    if target.exists() or not source.exists():  # a row whose picture is missing is dropped where it is used, with its reason
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -157,6 +157,11 @@ class Train(Section):
         """How each part of the model trains."""
         return {"vision_tower": self.vision_tower, "projector": self.projector, "language_model": self.language_model}
 
+    @property
+    def precision(self) -> Dtype:
+        """dtype, which auto leaves to the machine unless a part trains whole."""
+        return "float32" if self.dtype == "auto" and "full" in self.parts.values() else self.dtype
+
     def rate(self, part: str) -> float:
         """A part's highest learning rate."""
         own = {"vision_tower": self.vision_learning_rate, "projector": self.projector_learning_rate}.get(part)
@@ -172,7 +177,7 @@ class Train(Section):
             optional=[term.name for term in self.objective.needed_terms() if term.optional],
             computed=self.objective.needs_reference and self.reference == "stored",
             max_length=self.max_length,
-            dtype="float32" if self.dtype == "auto" and "full" in self.parts.values() else self.dtype,
+            dtype=self.precision,
         )
 
     def negative_step(self) -> MakeNegatives | None:
@@ -229,7 +234,7 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
         step.base.kept_in = kept, int(section.feature_cache_gb * 1e9)
     # in this process, so that training goes on with the same loaded model; a seed decides nothing here
     here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=threads), executor.watch)
-    planned = Place.of(executor.store, section.address(step.weights, pairs, _planned(section, step, pairs, here)))
+    planned = Place.of(executor.store, section.address(step.weights, pairs, _steps(section, step, pairs, here.planned)[1]))
     if not planned.finished:
         check_requirements(section)
     processes.use_own_device()
@@ -255,31 +260,31 @@ def follow() -> None:
     trainer.follow()
 
 
-def _planned(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], here: Executor) -> list[Shard]:
-    """The reference's shards, before they are made."""
-    if asked := section.negative_step():
-        negatives = here.planned(Task("negatives", asked, ("pairs",)), [pairs])
-        return here.planned(Task("reference", step, ("pairs", "negatives")), [pairs, negatives])
-    return here.planned(Task("reference", step, ("pairs",)), [pairs])
+Carry = Callable[[Task, Sequence[Sequence[Shard]]], list[Shard]]
+"""Carries a step out, or only says which shards it will have."""
+
+
+def _steps(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], carry: Carry) -> tuple[list[Shard], list[Shard]]:
+    """The shards of the steps before training: negatives, where any are asked for, and the reference."""
+    asked = section.negative_step()
+    if asked is None:
+        return [], carry(Task("reference", step, ("pairs",)), [pairs])
+    following = [replace(after, bucket=shard.bucket) for shard, after in zip(pairs, [*pairs[1:], *pairs[:1]], strict=True)]
+    negatives = carry(Task("negatives", asked, ("pairs", "pairs")), [pairs, following])
+    return negatives, carry(Task("reference", step, ("pairs", "negatives")), [pairs, negatives])
 
 
 def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], here: Executor, on_step: OnStep | None) -> Prepared:
     """Make what training compares against, or find it stored."""
     tallies: list[Tally] = []
 
-    def run(task: Task, *inputs: Sequence[Shard]) -> list[Shard]:
+    def run(task: Task, inputs: Sequence[Sequence[Shard]]) -> list[Shard]:
         tallies.append(here.run(task, inputs))
         if on_step is not None:
             on_step(tallies[-1])
         return tallies[-1].shards
 
-    negatives: list[Shard] = []
-    if asked := section.negative_step():
-        following = [replace(after, bucket=shard.bucket) for shard, after in zip(pairs, [*pairs[1:], *pairs[:1]], strict=True)]
-        negatives = run(Task("negatives", asked, ("pairs", "pairs")), pairs, following)
-        run(Task("reference", step, ("pairs", "negatives")), pairs, negatives)
-    else:
-        run(Task("reference", step, ("pairs",)), pairs)
+    negatives, _ = _steps(section, step, pairs, run)
     dropped = sum((Counter(tally.dropped) for tally in tallies), Counter())
     return Prepared(tallies[-1], negatives, dict(dropped))
 

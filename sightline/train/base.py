@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sightline.engines.transformers import load_model, load_processor
+from sightline.train.agreement import check_processor
 from sightline.train.families import family_of
 
 if TYPE_CHECKING:
@@ -30,17 +31,25 @@ class Base:
     @cached_property
     def network(self) -> Any:
         """The model on its device, without dropout: a policy that forgets at random never equals its reference."""
-        import torch
-
         from sightline.train import attention
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = {"cuda": "bfloat16"}.get(device.type, "float32") if self.dtype == "auto" else self.dtype
-        network = load_model(self.model, self.revision, dtype, device)  # type: ignore[arg-type]
+        network = self._loaded(*self.precision())
         if not family_of(network).whole_pictures:
             attention.split(network)
+        check_processor(self.model, network, self.processor)
         _without_dropout(network)
         return network.requires_grad_(False)
+
+    def precision(self) -> tuple[Any, Any]:
+        """The device that the weights go to on this machine, and the dtype that they have there."""
+        import torch
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = {"cuda": "bfloat16"}.get(device.type, "float32") if self.dtype == "auto" else self.dtype
+        return device, getattr(torch, name)
+
+    def _loaded(self, device: Any, dtype: Any) -> Any:
+        return load_model(self.model, self.revision, str(dtype).removeprefix("torch."), device)  # type: ignore[arg-type]
 
     @cached_property
     def features(self) -> Features:

@@ -12,6 +12,7 @@ import torch
 from sightline.errors import TrainingError
 from sightline.rows import Dropped, Negative, Pair
 from sightline.train import spoiling
+from sightline.train.agreement import picture_token
 from sightline.train.changes import changed
 from sightline.train.features import Inputs
 from sightline.train.objectives import Term
@@ -27,6 +28,8 @@ OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
 """What a processor makes of the text."""
 CACHE_BYTES = 256 << 20
 """Prepared pictures kept in memory: 190 of LLaVA-1.5's size, all of a miniature run's."""
+
+UNLIKE = "the pictures do not fit the chat template's placeholders"
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,7 @@ class Pictures:
     @property
     def token(self) -> int:
         """The token that stands, often many times over, for a picture's features."""
-        # Gemma 3's processor calls a picture's first token its image token
-        words = self.processor.tokenizer
-        named = getattr(words, "image_token", None) or self.processor.image_token
-        return int(words.convert_tokens_to_ids(str(named)))
+        return picture_token(self.processor)
 
     def open(self, name: str) -> PIL.Image.Image:
         """The picture of this name, spoilt where the name says so."""
@@ -278,14 +278,19 @@ class Encoder:
     def _expanded(self, pictures: tuple[str, ...], prompt: str, plain: list[int], shared: int) -> tuple[int, ...]:
         """The prompt's first `shared` tokens with each picture's placeholder as many times as the processor says."""
         if not pictures:
+            if self.picture_token in plain:
+                raise _Refused(UNLIKE, "the chat template writes a placeholder, and the pair has no picture")
             return tuple(plain[:shared])
         if (found := prompt.count(str(self.processor.image_token))) != len(pictures):
-            raise _Refused("the chat template shows other pictures", f"{found} places for {len(pictures)} pictures")
+            raise _Refused(UNLIKE, f"{found} places for {len(pictures)} pictures")
         try:
             opened = [self.pictures.open(name) for name in pictures]
         except OSError as error:
             raise _Refused("a picture cannot be read", str(error)) from error
-        made = self.processor(images=opened, text=[prompt], add_special_tokens=self._adds_bos(prompt), return_tensors="pt")
+        try:
+            made = self.processor(images=opened, text=[prompt], add_special_tokens=self._adds_bos(prompt), return_tensors="pt")
+        except ValueError as error:
+            raise _Refused(UNLIKE, str(error)) from error
         if len(pictures) == 1:
             self.pictures.keep(pictures[0], made)
         expanded, tail = made["input_ids"][0].tolist(), plain[shared:]

@@ -24,7 +24,7 @@ TOKENS_AT_ONCE = 8192
 class ReferenceLogprobs(Step):
     """Reference log-probabilities of a pair's terms; pairs that cannot be trained on are dropped here, with their reason."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     kind: Literal["reference"] = "reference"
     model: str
