@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -92,6 +92,11 @@ class Eval(Section):
     """Model folder, hub name or miniature/<name>; the one that the recipe trains where none is given."""
     adapter: str | None = None
     """Adapter to compare with the model as it is; the one that the recipe trains where none is given."""
+    asked: dict[str, Annotated[int, Field(ge=0, le=4)]] = {}
+    """Levels that are asked of a model that learned attributes (`make.pairs` of kind steerlm), by attribute; 4, the best, for
+    those that are not named."""
+    suffix: str | None = None
+    """Added to each question for the aligned model, and for it alone. Absent: what the recipe's rows taught it to read."""
     batch_size: int = Field(32, ge=1)
     """Questions that go through the model at once."""
     draws: int = Field(2000, ge=100)
@@ -102,6 +107,12 @@ class Eval(Section):
     """Ask about this many pictures only: for a quick look. All benchmarks on the same pictures get the same ones."""
     shard_size: int = Field(64, ge=1)
     """About how many pictures' answers are stored at once."""
+
+    @model_validator(mode="after")
+    def _asked_once(self) -> Self:
+        if self.asked and self.suffix is not None:
+            raise PydanticCustomError("conflict", "asked writes the suffix", {"fix": "leave out asked or suffix"})
+        return self
 
     @model_validator(mode="after")
     def _titles_differ(self) -> Self:
@@ -131,9 +142,13 @@ def evaluate(
 ) -> Results:
     """Every model's numbers on every benchmark; of two models also the second's less the first's. Paths may start in `folder`."""
     asked = {benchmark.title: _ask(section, benchmark, executor, on_step, folder) for benchmark in section.benchmarks}
+    suffixes = {"aligned": section.suffix} if section.suffix and "aligned" in models else {}
     # a model's benchmarks follow each other, so that it is loaded once
     answered = {
-        who: {title: _answer(who, engine, found, executor, on_step) for title, found in asked.items()}
+        who: {
+            title: _answer(_Answerer(who, engine, suffixes.get(who, "")), found, executor, on_step)
+            for title, found in asked.items()
+        }
         for who, engine in models.items()
     }
     outcomes, shown = [], []
@@ -143,7 +158,7 @@ def evaluate(
         lines = measure(found.benchmark.metrics(), sheets, section.draws, seed)
         outcomes.append(outcome(title, found.benchmark.kind, found.benchmark.rule, lines, found.items, sheets))
         shown += examples(title, found.items, sheets, NUM_EXAMPLES, seed)
-    return Results(outcomes, shown, section.seed, section.draws)
+    return Results(outcomes, shown, section.seed, section.draws, suffixes)
 
 
 @dataclass(frozen=True)
@@ -154,6 +169,15 @@ class _Asked:
     place: Path
     items: list[Item]
     shards: list[Shard]
+
+
+@dataclass(frozen=True)
+class _Answerer:
+    """A model under its name in the results, and what is added to its questions."""
+
+    who: str
+    engine: Engine
+    suffix: str
 
 
 def _ask(
@@ -217,13 +241,13 @@ def _content(picture: Path) -> bytes:
         ) from error
 
 
-def _answer(who: str, engine: Engine, asked: _Asked, executor: Executor, on_step: Callable[[Tally], None] | None) -> list[Shard]:
+def _answer(model: _Answerer, found: _Asked, executor: Executor, on_step: Callable[[Tally], None] | None) -> list[Shard]:
     # by its identity: a worker that holds another model under the same name would go on with that one
-    name = f"evaluated/{who}-{digest(engine.identity())[:8]}"
-    executor.use.engines.sections[name] = engine
-    step = Answering(engine=name, decoding=asked.benchmark.decoding)
-    items = f"items/{asked.benchmark.title}"
-    tally = executor.run(Task(f"answers/{asked.benchmark.title}-{who}", step, (items,)), [asked.shards])
+    name = f"evaluated/{model.who}-{digest(model.engine.identity())[:8]}"
+    executor.use.engines.sections[name] = model.engine
+    step = Answering(engine=name, decoding=found.benchmark.decoding, suffix=model.suffix)
+    items = f"items/{found.benchmark.title}"
+    tally = executor.run(Task(f"answers/{found.benchmark.title}-{model.who}", step, (items,)), [found.shards])
     if on_step:
         on_step(tally)
     return tally.shards

@@ -54,17 +54,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Results:
-    """All benchmarks of an evaluation; `seed` made the draws, `draws` many for each interval."""
+    """All benchmarks of an evaluation; `seed` made the draws, `draws` many for each interval.
+
+    `suffixes` is what was added to each question, for models whose questions were not the benchmark's own.
+    """
 
     benchmarks: list[Outcome]
     examples: list[dict[str, Any]]
     seed: int
     draws: int
+    suffixes: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for results.json."""
         benchmarks = [outcome.to_json() for outcome in self.benchmarks]
-        return {"benchmarks": benchmarks, "examples": self.examples, "seed": self.seed, "draws": self.draws}
+        asked = {"seed": self.seed, "draws": self.draws, "suffixes": self.suffixes}
+        return {"benchmarks": benchmarks, "examples": self.examples, **asked}
 
 
 def _plain(entry: Number | Difference) -> dict[str, Any]:

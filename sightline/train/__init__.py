@@ -5,16 +5,16 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from sightline.engines import Engines
 from sightline.engines.weights import fingerprint
 from sightline.execute import Execution, Executor, Tally, Task
-from sightline.plugin import Section, suggest
+from sightline.plugin import Section, problems, suggest
 from sightline.store.address import digest
 from sightline.store.shards import Shard
 from sightline.train.base import Dtype
@@ -22,8 +22,7 @@ from sightline.train.checkpoint import Checkpoint, Place
 from sightline.train.negatives import MakeNegatives, Negatives
 from sightline.train.objectives import OBJECTIVES
 from sightline.train.reference import ReferenceLogprobs
-
-Mode = Literal["frozen", "lora", "full"]
+from sightline.train.stages import PARADIGMS, Mode, Paradigm, Stage, Start, spread
 
 QUIET_ARGS = (
     "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_pin_memory", "dataloader_prefetch_factor",
@@ -62,6 +61,11 @@ class Train(Section):
     """What training pushes towards."""
     negatives: Negatives = Negatives()
     """How spoilt pictures and other rows' questions are made, for objectives that ask for them."""
+    sft: Stage | None = None
+    """Supervised fine-tuning before the alignment, which then starts from what came of it; {} where nothing differs."""
+    paradigm: Paradigm | None = None
+    """MCM-DPO's four: whether the vision tower trains never, in alignment, in fine-tuning or in both. Sets the modes of both
+    stages: the tower's so, and projector and language model full."""
     reference: Literal["stored", "live"] = "stored"
     """stored: the untrained model's log-probabilities are computed once, kept, and used again by every epoch, sweep and resume.
     live: each step computes them with the adapters off, which spares a pass where there is one epoch and one run."""
@@ -110,6 +114,11 @@ class Train(Section):
     trainer_args: dict[str, Any] = {}
     """Further arguments of Hugging Face's Trainer, such as optim or report_to."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_paradigm(cls, value: Any) -> Any:
+        return spread(value) if isinstance(value, dict) and str(value.get("paradigm")) in PARADIGMS else value
+
     @field_validator("trainer_args")
     @classmethod
     def _known(cls, args: dict[str, Any]) -> dict[str, Any]:
@@ -142,6 +151,22 @@ class Train(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _first_stage_fits(self) -> Train:
+        try:
+            self.first_stage()
+        except ValidationError as error:
+            where, problem, fix = next(problems(error))
+            raise _conflict(f"sft: {where}: {problem}" if where in Stage.model_fields else f"sft: {problem}", fix) from error
+        return self
+
+    def first_stage(self) -> Train | None:
+        """The fine-tuning before the alignment as a section of its own; None where there is none."""
+        if self.sft is None:
+            return None
+        shared = self.model_dump(exclude={"sft", "paradigm", "objective", "negatives", "reference"})
+        return Train.model_validate({**shared, **self.sft.model_dump(exclude_none=True), "objective": {"kind": "sft"}})
+
     @property
     def parts(self) -> dict[str, str]:
         """How each part of the model trains."""
@@ -152,12 +177,13 @@ class Train(Section):
         own = {"vision_tower": self.vision_learning_rate, "projector": self.projector_learning_rate}.get(part)
         return self.learning_rate if own is None else own
 
-    def reference_step(self) -> ReferenceLogprobs:
-        """The step that stores what training compares against."""
+    def reference_step(self, start: Start | None = None) -> ReferenceLogprobs:
+        """The step that stores what training compares against: the recipe's model, or what an earlier stage left."""
         return ReferenceLogprobs(
             model=self.model,
             revision=self.revision,
-            weights=fingerprint(self.model, self.revision),
+            folder=str(start.folder) if start else None,
+            weights=start.weights if start else fingerprint(self.model, self.revision),
             terms=[term.name for term in self.objective.needed_terms()],
             computed=self.objective.needs_reference and self.reference == "stored",
             max_length=self.max_length,
@@ -171,8 +197,8 @@ class Train(Section):
 
     def address(self, weights: str, pairs: Sequence[Shard], reference: Sequence[Shard]) -> str:
         """Stands for everything that decides what training comes to."""
-        # negatives are in the reference's address where any are used
-        told = self.model_dump(exclude={"pairs", "negatives", "threads", "checkpoint_every", "log_every"})
+        # negatives are in the reference's address where any are used, a first stage is in the weights
+        told = self.model_dump(exclude={"pairs", "negatives", "sft", "paradigm", "threads", "checkpoint_every", "log_every"})
         told["trainer_args"] = {name: value for name, value in self.trainer_args.items() if name in DECIDING_ARGS}
         shards = [[shard.address for shard in some] for some in (pairs, reference)]
         return digest("train", VERSION, told, weights, shards)
@@ -197,18 +223,46 @@ class Prepared:
     dropped: dict[str, int]
 
 
-def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: OnStep | None = None) -> Checkpoint:
-    """Negatives and reference log-probabilities, then training; what is stored is returned at once, what was cut short goes on.
+def train(
+    section: Train,
+    pairs: Sequence[Shard],
+    executor: Executor,
+    on_step: OnStep | None = None,
+    sft_pairs: Sequence[Shard] | None = None,
+) -> Checkpoint:
+    """Every stage of the section in turn; what is stored is returned at once, what was cut short goes on.
 
-    `on_step` is told of these steps' tallies, which count the pairs that cannot be trained on.
+    `sft_pairs` are the first stage's rows, where it has some of its own. `on_step` is told of the tallies of the steps before
+    training, which count the pairs that cannot be trained on.
     """
     seed = executor.use.seed if section.seed is None else section.seed
     threads = section.threads or executor.execution.threads
     section = section.model_copy(update={"seed": seed, "threads": threads})
-    step = section.reference_step()
+    first = section.first_stage()
+    if first is None:
+        return _train(_Training("reference", section, pairs), executor, on_step)
+    tuned = _train(_Training("reference/sft", first, pairs if sft_pairs is None else sft_pairs), executor, on_step)
+    start = Start.after(tuned, executor.store)
+    return replace(_train(_Training("reference", section, pairs, start), executor, on_step), sft=tuned)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A stage: the name of the step that stores its reference, what it trains on, and what it starts from."""
+
+    reference: str
+    section: Train
+    pairs: Sequence[Shard]
+    start: Start | None = None
+
+
+def _train(stage: _Training, executor: Executor, on_step: OnStep | None) -> Checkpoint:
+    """Negatives and reference log-probabilities, then training."""
+    section, pairs = stage.section, stage.pairs
+    step = section.reference_step(stage.start)
     # in this process, so that training goes on with the same loaded model; a seed decides nothing here
-    here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=threads), executor.watch)
-    prepared = _prepare(section, step, pairs, here, on_step)
+    here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=section.threads), executor.watch)
+    prepared = _prepare(stage, step, here, on_step)
     place = Place.of(executor.store, section.address(step.weights, pairs, prepared.reference.shards))
     if place.finished:
         place.clear()
@@ -217,13 +271,14 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
     from sightline.train.trainer import fit
 
     with place.locked():
-        fit(section, step.base, pairs, prepared, executor, place)
+        started = section.model_copy(update={"model": step.base.model, "revision": step.base.revision})
+        fit(started, step.base, pairs, prepared, executor, place)
     del step
-    gc.collect()  # the Trainer and its model hold each other; the evaluation wants the memory
+    gc.collect()  # the Trainer and its model hold each other; what comes next wants the memory
     return Checkpoint.read(place.folder)
 
 
-def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], here: Executor, on_step: OnStep | None) -> Prepared:
+def _prepare(stage: _Training, step: ReferenceLogprobs, here: Executor, on_step: OnStep | None) -> Prepared:
     """Make what training compares against, or find it stored."""
     tallies: list[Tally] = []
 
@@ -234,13 +289,13 @@ def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], he
         return tallies[-1].shards
 
     negatives: list[Shard] = []
-    if asked := section.negative_step():
-        negatives = run(Task("negatives", asked, ("pairs",)), pairs)
-        run(Task("reference", step, ("pairs", "negatives")), pairs, negatives)
+    if asked := stage.section.negative_step():
+        negatives = run(Task("negatives", asked, ("pairs",)), stage.pairs)
+        run(Task(stage.reference, step, ("pairs", "negatives")), stage.pairs, negatives)
     else:
-        run(Task("reference", step, ("pairs",)), pairs)
+        run(Task(stage.reference, step, ("pairs",)), stage.pairs)
     dropped = sum((Counter(tally.dropped) for tally in tallies), Counter())
     return Prepared(tallies[-1], negatives, dict(dropped))
 
 
-__all__ = ["Checkpoint", "Prepared", "Train", "train"]
+__all__ = ["Checkpoint", "Mode", "Prepared", "Train", "train"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from sightline.execute import Step, Use
 from sightline.rows import Dropped, Negative, Pair, Reference
@@ -30,6 +30,8 @@ class ReferenceLogprobs(Step):
     """The model before training."""
     revision: str | None = None
     """Its hub revision."""
+    folder: str | None = Field(None, exclude=True)
+    """Where the model is that an earlier stage of training left; decides nothing, since `weights` stands for its files."""
     weights: str
     """Stands for the model's files, processor included."""
     terms: list[str]
@@ -46,7 +48,8 @@ class ReferenceLogprobs(Step):
     def base(self) -> Base:
         """The model, which training then goes on with."""
         if self._base is None:
-            self._base = Base(self.model, self.revision, self.dtype)
+            model, revision = (self.model, self.revision) if self.folder is None else (self.folder, None)
+            self._base = Base(model, revision, self.dtype)
         return self._base
 
     def make(self, use: Use, *inputs: list[Any]) -> Iterator[Reference | Dropped]:
