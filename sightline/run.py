@@ -142,6 +142,8 @@ def _train(work: Work) -> None:
         raise RecipeError(
             "train", "this recipe trains nothing", f"add a train section; {suggest('train', list(Recipe.model_fields))}"
         )
+    if section.load_in_4bit:
+        training.require_gpu()  # before anything is made
     pairs = _imported(work, section.pairs) if section.pairs is not None else _make(work)
     own = _imported(work, section.sft.pairs) if section.sft and section.sft.pairs is not None else None
     work.checkpoint = training.train(section, pairs, work.executor, _timed(work), own)

@@ -68,6 +68,7 @@ def _parts(evidence: Evidence, section: Report) -> dict[str, Any]:
         "headline": headline(found) or _fallback(links),
         "footnotes": list(footnotes(found)),
         "benchmarks": found,
+        "suffixes": evidence.results.get("suffixes") or {},
         "examples": shown,
         "opening": opening(shown),
         "links": links,
@@ -78,6 +79,7 @@ def _parts(evidence: Evidence, section: Report) -> dict[str, Any]:
         "pairs": pairs(evidence, pictures, section.num_pairs),
         "comparison": comparison(evidence, pictures, section.num_disagreements),
         "training": training(evidence),
+        "sft": evidence.checkpoint.get("sft"),
         "provenance": provenance(evidence),
         "num_missing_shards": evidence.num_missing_shards,
     }

@@ -21,6 +21,7 @@ from sightline.train.base import Dtype
 from sightline.train.checkpoint import Checkpoint, Place
 from sightline.train.negatives import MakeNegatives, Negatives
 from sightline.train.objectives import OBJECTIVES
+from sightline.train.quantization import require_gpu
 from sightline.train.reference import ReferenceLogprobs
 from sightline.train.stages import PARADIGMS, Mode, Paradigm, Stage, Start, spread
 
@@ -101,6 +102,8 @@ class Train(Section):
     """Longest prompt with one answer, in tokens, picture included; longer pairs are dropped, never cut. Absent: the context."""
     dtype: Dtype = "auto"
     """Precision of the weights. auto: float32 on a CPU and where a part trains whole, else bfloat16. Adapters are float32."""
+    load_in_4bit: bool = False
+    """QLoRA: hold the language model in four bits (NormalFloat4, quantised twice) while its adapters train. Needs a GPU."""
     gradient_checkpointing: bool = False
     """Compute layers twice to save memory."""
     seed: int | None = Field(None, ge=0)
@@ -136,6 +139,8 @@ class Train(Section):
             raise _conflict(
                 "a whole language model and adapters elsewhere cannot train together", "use full or frozen for the other parts"
             )
+        if self.language_model == "full" and self.load_in_4bit:
+            raise _conflict("weights of four bits cannot train", "use language_model: lora, or leave out load_in_4bit")
         if "full" in self.parts.values() and self.dtype == "bfloat16":
             raise _conflict("bfloat16 weights lose the small updates of a part that trains whole", "use dtype float32 or auto")
         if self.reference == "live" and "full" in self.parts.values():
@@ -188,6 +193,7 @@ class Train(Section):
             computed=self.objective.needs_reference and self.reference == "stored",
             max_length=self.max_length,
             dtype="float32" if self.dtype == "auto" and "full" in self.parts.values() else self.dtype,
+            load_in_4bit=self.load_in_4bit,
         )
 
     def negative_step(self) -> MakeNegatives | None:
@@ -298,4 +304,4 @@ def _prepare(stage: _Training, step: ReferenceLogprobs, here: Executor, on_step:
     return Prepared(tallies[-1], negatives, dict(dropped))
 
 
-__all__ = ["Checkpoint", "Mode", "Prepared", "Train", "train"]
+__all__ = ["Checkpoint", "Mode", "Prepared", "Train", "require_gpu", "train"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sightline.engines.transformers import load_model, load_processor
 from sightline.errors import TrainingError
+from sightline.train.quantization import four_bits, require_gpu
 
 if TYPE_CHECKING:
     from sightline.train.examples import Encoder, OpenPicture
@@ -22,10 +23,11 @@ FAMILIES = ("llava",)
 class Base:
     """A model and its processor, each loaded when first asked for."""
 
-    def __init__(self, model: str, revision: str | None, dtype: Dtype) -> None:
+    def __init__(self, model: str, revision: str | None, dtype: Dtype, load_in_4bit: bool = False) -> None:
         self.model = model
         self.revision = revision
         self.dtype = dtype
+        self.load_in_4bit = load_in_4bit
         self._encoders: dict[int | None, Encoder] = {}
 
     @cached_property
@@ -37,7 +39,10 @@ class Base:
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = {"cuda": "bfloat16"}.get(device.type, "float32") if self.dtype == "auto" else self.dtype
-        network = load_model(self.model, self.revision, dtype, device)  # type: ignore[arg-type]
+        if self.load_in_4bit:
+            require_gpu()
+        quantization = four_bits() if self.load_in_4bit else None
+        network = load_model(self.model, self.revision, dtype, device, quantization)  # type: ignore[arg-type]
         if network.config.model_type not in FAMILIES:
             raise TrainingError(
                 "train.model",

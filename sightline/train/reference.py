@@ -42,6 +42,8 @@ class ReferenceLogprobs(Step):
     """Longest row in tokens."""
     dtype: Dtype = "auto"
     """Precision of the weights."""
+    load_in_4bit: bool = False
+    """Whether the language model's weights are rounded to four bits."""
     _base: Base | None = PrivateAttr(None)
 
     @property
@@ -49,7 +51,7 @@ class ReferenceLogprobs(Step):
         """The model, which training then goes on with."""
         if self._base is None:
             model, revision = (self.model, self.revision) if self.folder is None else (self.folder, None)
-            self._base = Base(model, revision, self.dtype)
+            self._base = Base(model, revision, self.dtype, self.load_in_4bit)
         return self._base
 
     def make(self, use: Use, *inputs: list[Any]) -> Iterator[Reference | Dropped]:
