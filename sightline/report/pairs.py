@@ -157,7 +157,9 @@ def _side_by_side(row: Pair, opinions: Opinions, pictures: Pictures) -> SideBySi
         label = Label("Chosen" if row.rejected is not None else "Learned", "good", row.chosen_model, row.chosen_score)
         sides.append(opinions.side(label, row.chosen, row.chosen_id))
     if row.rejected is not None:
-        sides.append(opinions.side(Label("Rejected", "bad", row.rejected_model, row.rejected_score), row.rejected, row.rejected_id))
+        sides.append(
+            opinions.side(Label("Rejected", "bad", row.rejected_model, row.rejected_score), row.rejected, row.rejected_id)
+        )
     shown = [pictures.show(name) for name in row.pictures]
     return SideBySide(row.id, shown, row.instruction, row.topic or "", sides, _against(*sides) if len(sides) == 2 else [])
 

@@ -217,3 +217,17 @@ def test_the_sections_own_model_and_adapter_go_before_the_trained_ones() -> None
     assert list(plain.models("trained")) == ["base"]
     assert plain.models("trained", "made")["aligned"].adapter == "made"
     assert plain.models() == {}
+
+
+def test_a_suffix_is_added_for_the_aligned_model_alone_and_is_told(tmp_path: Path) -> None:
+    Looker.asked.clear()
+    found = evaluated(tmp_path, benchmarks=BOTH[:1], suffix="\nFaithfulness:4").to_json()
+    plain, asked = Looker.asked[: len(Looker.asked) // 2], Looker.asked[len(Looker.asked) // 2 :]
+    assert asked and asked == [f"{question}\nFaithfulness:4" for question in plain]
+    assert found["suffixes"] == {"aligned": "\nFaithfulness:4"}
+    assert evaluated(tmp_path, benchmarks=BOTH[:1]).to_json()["suffixes"] == {}
+
+
+def test_levels_and_a_suffix_are_not_both_asked() -> None:
+    with pytest.raises(ValidationError, match="asked writes the suffix"):
+        Eval.model_validate({"benchmarks": BOTH, "asked": {"Faithfulness": 4}, "suffix": ""})
