@@ -148,3 +148,27 @@ def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bytes(whole: Run, f
             assert again.store.path(shard).read_bytes() == whole.store.path(shard).read_bytes()
     weights = Path("adapter") / "adapter_model.safetensors"
     assert (again.folder / weights).read_bytes() == (whole.folder / weights).read_bytes()
+
+
+@pytest.mark.parametrize("is_adapter", [True, False])
+def test_after_two_stages_the_base_model_is_still_the_one_before_both(tmp_path, is_adapter):
+    from sightline.recipe import read
+    from sightline.run import Work, _models
+    from sightline.train import Checkpoint
+
+    recipe, _ = read(str(QUICKSTART))
+    kept = {
+        "revision": None,
+        "num_pairs": 1,
+        "num_steps": 1,
+        "first_loss": 1.0,
+        "last_loss": 0.5,
+        "seconds": 1.0,
+        "num_trained": {},
+    }
+    sft = Checkpoint("a", tmp_path / "a", "miniature/policy", is_adapter=True, **kept)
+    last = Checkpoint("b", tmp_path / "b", str(tmp_path / "merged"), is_adapter=is_adapter, sft=sft, **kept)
+    models = _models(Work(recipe, tmp_path, None, None, last))
+    assert (models["base"].model, models["base"].adapter) == ("miniature/policy", None)
+    expected = (tmp_path / "merged", str(tmp_path / "b")) if is_adapter else (tmp_path / "b", None)
+    assert (models["aligned"].model, models["aligned"].adapter) == (str(expected[0]), expected[1])

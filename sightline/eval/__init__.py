@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -61,6 +61,8 @@ class Benchmark(Plugin):
     """How the model answers: greedy unless a temperature is given. The length limit is part of the score of a description."""
     rule: str = "published"
     """How answers are read."""
+    suffixed: bool = True
+    """Add the evaluation's suffix to the aligned model's questions here. Rows that teach descriptions spoil yes and no."""
 
     @property
     def title(self) -> str:
@@ -142,13 +144,9 @@ def evaluate(
 ) -> Results:
     """Every model's numbers on every benchmark; of two models also the second's less the first's. Paths may start in `folder`."""
     asked = {benchmark.title: _ask(section, benchmark, executor, on_step, folder) for benchmark in section.benchmarks}
-    suffixes = {"aligned": section.suffix} if section.suffix and "aligned" in models else {}
     # a model's benchmarks follow each other, so that it is loaded once
     answered = {
-        who: {
-            title: _answer(_Answerer(who, engine, suffixes.get(who, "")), found, executor, on_step)
-            for title, found in asked.items()
-        }
+        who: {title: _answer(who, engine, found, executor, on_step) for title, found in asked.items()}
         for who, engine in models.items()
     }
     outcomes, shown = [], []
@@ -156,27 +154,20 @@ def evaluate(
         sheets = {who: _score(found, answered[who][title], executor.store) for who in models}
         seed = seed_from(section.seed, title)
         lines = measure(found.benchmark.metrics(), sheets, section.draws, seed)
-        outcomes.append(outcome(title, found.benchmark.kind, found.benchmark.rule, lines, found.items, sheets))
+        told = outcome(title, found.benchmark.kind, found.benchmark.rule, lines, found.items, sheets)
+        outcomes.append(replace(told, suffix=found.suffix if "aligned" in models else ""))
         shown += examples(title, found.items, sheets, NUM_EXAMPLES, seed)
-    return Results(outcomes, shown, section.seed, section.draws, suffixes)
+    return Results(outcomes, shown, section.seed, section.draws)
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A benchmark's items, stored."""
+    """A benchmark's items, stored, and what is added to them for the aligned model."""
 
     benchmark: Benchmark
     place: Path
     items: list[Item]
     shards: list[Shard]
-
-
-@dataclass(frozen=True)
-class _Answerer:
-    """A model under its name in the results, and what is added to its questions."""
-
-    who: str
-    engine: Engine
     suffix: str
 
 
@@ -192,7 +183,7 @@ def _ask(
     shards = executor.store.source(name, benchmark.kind, items, [], section.shard_size)
     if on_step:
         on_step(tally_of(executor.store, name, shards))
-    return _Asked(benchmark, place, items, shards)
+    return _Asked(benchmark, place, items, shards, (section.suffix or "") if benchmark.suffixed else "")
 
 
 def find_data(data: str, folder: Path | None = None) -> Path:
@@ -241,13 +232,14 @@ def _content(picture: Path) -> bytes:
         ) from error
 
 
-def _answer(model: _Answerer, found: _Asked, executor: Executor, on_step: Callable[[Tally], None] | None) -> list[Shard]:
+def _answer(who: str, engine: Engine, asked: _Asked, executor: Executor, on_step: Callable[[Tally], None] | None) -> list[Shard]:
     # by its identity: a worker that holds another model under the same name would go on with that one
-    name = f"evaluated/{model.who}-{digest(model.engine.identity())[:8]}"
-    executor.use.engines.sections[name] = model.engine
-    step = Answering(engine=name, decoding=found.benchmark.decoding, suffix=model.suffix)
-    items = f"items/{found.benchmark.title}"
-    tally = executor.run(Task(f"answers/{found.benchmark.title}-{model.who}", step, (items,)), [found.shards])
+    name = f"evaluated/{who}-{digest(engine.identity())[:8]}"
+    executor.use.engines.sections[name] = engine
+    suffix = asked.suffix if who == "aligned" else ""
+    step = Answering(engine=name, decoding=asked.benchmark.decoding, suffix=suffix)
+    items = f"items/{asked.benchmark.title}"
+    tally = executor.run(Task(f"answers/{asked.benchmark.title}-{who}", step, (items,)), [asked.shards])
     if on_step:
         on_step(tally)
     return tally.shards

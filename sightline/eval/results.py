@@ -35,7 +35,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A benchmark's lines, and what a reader has to know of its answers; the counts are by model."""
+    """A benchmark's lines, and what a reader has to know of its answers; the counts are by model.
+
+    `suffix` was added to each question for the aligned model.
+    """
 
     benchmark: str
     kind: str
@@ -46,6 +49,7 @@ class Outcome:
     guesses: dict[str, int]
     cut: dict[str, int]
     empty: dict[str, int]
+    suffix: str = ""
 
     def to_json(self) -> dict[str, Any]:
         about = {key: value for key, value in asdict(self).items() if key != "lines"}
@@ -54,22 +58,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Results:
-    """All benchmarks of an evaluation; `seed` made the draws, `draws` many for each interval.
-
-    `suffixes` is what was added to each question, for models whose questions were not the benchmark's own.
-    """
+    """All benchmarks of an evaluation; `seed` made the draws, `draws` many for each interval."""
 
     benchmarks: list[Outcome]
     examples: list[dict[str, Any]]
     seed: int
     draws: int
-    suffixes: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for results.json."""
         benchmarks = [outcome.to_json() for outcome in self.benchmarks]
-        asked = {"seed": self.seed, "draws": self.draws, "suffixes": self.suffixes}
-        return {"benchmarks": benchmarks, "examples": self.examples, **asked}
+        return {"benchmarks": benchmarks, "examples": self.examples, "seed": self.seed, "draws": self.draws}
 
 
 def _plain(entry: Number | Difference) -> dict[str, Any]:

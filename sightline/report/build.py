@@ -68,7 +68,6 @@ def _parts(evidence: Evidence, section: Report) -> dict[str, Any]:
         "headline": headline(found) or _fallback(links),
         "footnotes": list(footnotes(found)),
         "benchmarks": found,
-        "suffixes": evidence.results.get("suffixes") or {},
         "examples": shown,
         "opening": opening(shown),
         "links": links,

@@ -58,12 +58,12 @@ class Stage(Section):
 def spread(tree: dict[str, Any]) -> dict[str, Any]:
     """A train section's values with what its paradigm means for both stages written out."""
     vision = PARADIGMS[tree["paradigm"]]
-    if not isinstance(tree.get("sft"), dict):
+    first = tree["sft"].model_dump() if isinstance(tree.get("sft"), Stage) else tree.get("sft")
+    if not isinstance(first, dict):
         raise PydanticCustomError(
             "conflict", "a paradigm is about two stages", {"fix": "add sft: {}, with what differs from the alignment"}
         )
-    stages = [_with_modes(values, mode) for values, mode in zip((tree["sft"], tree), vision, strict=True)]
-    return {**stages[1], "sft": stages[0]}
+    return {**_with_modes(tree, vision[1]), "sft": _with_modes(first, vision[0])}
 
 
 def _with_modes(values: dict[str, Any], vision_tower: Mode) -> dict[str, Any]:

@@ -221,11 +221,13 @@ def test_the_sections_own_model_and_adapter_go_before_the_trained_ones() -> None
 
 def test_a_suffix_is_added_for_the_aligned_model_alone_and_is_told(tmp_path: Path) -> None:
     Looker.asked.clear()
-    found = evaluated(tmp_path, benchmarks=BOTH[:1], suffix="\nFaithfulness:4").to_json()
+    both = [{**BOTH[0], "suffixed": False}, BOTH[1]]
+    found = evaluated(tmp_path, benchmarks=both, suffix="\nFaithfulness:4").to_json()
     plain, asked = Looker.asked[: len(Looker.asked) // 2], Looker.asked[len(Looker.asked) // 2 :]
-    assert asked and asked == [f"{question}\nFaithfulness:4" for question in plain]
-    assert found["suffixes"] == {"aligned": "\nFaithfulness:4"}
-    assert evaluated(tmp_path, benchmarks=BOTH[:1]).to_json()["suffixes"] == {}
+    describe = "Describe the picture."
+    assert plain.count(describe) == asked.count(f"{describe}\nFaithfulness:4") == 40
+    assert [text for text in plain if text != describe] == [text for text in asked if not text.startswith(describe)]
+    assert [benchmark["suffix"] for benchmark in found["benchmarks"]] == ["", "\nFaithfulness:4"]
 
 
 def test_levels_and_a_suffix_are_not_both_asked() -> None:

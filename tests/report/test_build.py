@@ -266,8 +266,9 @@ def test_a_first_stage_and_what_was_added_to_questions_are_told(maker):
     stage = {"num_steps": 12, "num_pairs": 40, "first_loss": 1.25, "last_loss": 0.5, "seconds": 9.0, "address": "abc"}
     run.note(checkpoint={**run.manifest["checkpoint"], "sft": stage})
     results = json.loads((run.folder / "results.json").read_text())
-    (run.folder / "results.json").write_text(json.dumps({**results, "suffixes": {"aligned": "\nFaithfulness:4"}}))
+    results["benchmarks"][0]["suffix"] = "\nFaithfulness:4"
+    (run.folder / "results.json").write_text(json.dumps(results))
     page = text_of(run)
     assert "supervised fine-tuning: 12\u00a0steps on 40\u00a0answers, loss 1.25 to 0.50" in section_of(page, "training")
     assert "training/sft" in section_of(page, "timings") and "fine-tuned address" in section_of(page, "provenance")
-    assert "question for the aligned model was added: “Faithfulness:4”" in section_of(page, "results")
+    assert section_of(page, "results").count("with this behind it: “Faithfulness:4”") == 1
