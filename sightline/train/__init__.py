@@ -248,7 +248,7 @@ def train(
     if first is None:
         return _train(_Training("reference", section, pairs), executor, on_step)
     tuned = _train(_Training("reference/sft", first, pairs if sft_pairs is None else sft_pairs), executor, on_step)
-    start = Start.after(tuned, executor.store)
+    start = Start.after(tuned, executor)
     return replace(_train(_Training("reference", section, pairs, start), executor, on_step), sft=tuned)
 
 
@@ -304,4 +304,4 @@ def _prepare(stage: _Training, step: ReferenceLogprobs, here: Executor, on_step:
     return Prepared(tallies[-1], negatives, dict(dropped))
 
 
-__all__ = ["Checkpoint", "Mode", "Prepared", "Train", "require_gpu", "train"]
+__all__ = ["Checkpoint", "Prepared", "Train", "require_gpu", "train"]

@@ -71,7 +71,7 @@ class Checkpoint:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the run's manifest; paths start at the store."""
-        root = self.folder.parents[1]
+        root = self.folder.parent.parent
         place = str(self.folder.relative_to(root))
         model = str(Path(self.model).relative_to(root)) if Path(self.model).is_relative_to(root) else self.model
         sft = None if self.sft is None else self.sft.to_json()
@@ -81,7 +81,7 @@ class Checkpoint:
     def read(cls, folder: Path) -> Checkpoint:
         """A stored checkpoint."""
         stored = json.loads((folder / ABOUT).read_text())["checkpoint"]
-        inside = folder.parents[1] / stored["model"]
+        inside = folder.parent.parent / stored["model"]
         model = str(inside) if inside.is_dir() else stored["model"]  # what an earlier stage left lies in the same store
         return cls(**{**{name: value for name, value in stored.items() if name != "log"}, "folder": folder, "model": model})
 

@@ -31,7 +31,11 @@ class Merged:
     def lines(self) -> Iterator[str]:
         """For the terminal."""
         yield f"{self.folder}: an ordinary model folder; all {self.num_tensors} trained tensors are in it, and it loads again"
-        yield f"rounding to {self.dtype}, the base's precision, moved the update by {100 * self.lost:.2g} % of its length"
+        yield self.rounding
+
+    @property
+    def rounding(self) -> str:
+        return f"rounding to {self.dtype}, the base's precision, moved the update by {100 * self.lost:.2g} % of its length"
 
 
 def merge(adapter: Path, out: Path) -> Merged:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
+from sightline.execute import Executor
 from sightline.plugin import Section
-from sightline.store.shards import Store
 from sightline.train.checkpoint import Checkpoint, Place
 
 Mode = Literal["frozen", "lora", "full"]
@@ -86,19 +86,21 @@ class Start:
     weights: str
 
     @classmethod
-    def after(cls, stage: Checkpoint, store: Store) -> Start:
+    def after(cls, stage: Checkpoint, executor: Executor) -> Start:
         """What the stage trained: the whole model, or its adapter merged into its base, which is done once."""
-        return cls(_merged(stage, store) if stage.is_adapter else stage.folder, stage.address)
+        return cls(_merged(stage, executor) if stage.is_adapter else stage.folder, stage.address)
 
 
-def _merged(stage: Checkpoint, store: Store) -> Path:
-    place = Place(store.folder("models", stage.address))
+def _merged(stage: Checkpoint, executor: Executor) -> Path:
+    place = Place(executor.store.folder("models", stage.address))
     if not place.folder.exists():
         from sightline.train.merge import merge
 
+        executor.watch.begin("merge", 1, "models")
         with place.locked():
             made = place.working / "made"
             shutil.rmtree(made, ignore_errors=True)  # what a kill cut short
-            merge(stage.folder, made)
+            merged = merge(stage.folder, made)
             place.publish(made)
+        executor.watch.end("merge", f"{merged.num_tensors} tensors, {merged.rounding}")
     return place.folder
