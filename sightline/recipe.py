@@ -48,6 +48,16 @@ class Recipe(Section):
             for name, role in task.step.engine_roles().items():
                 engines.section(name, role, f"make.{task.name.replace('/', '.')}")
 
+    def asking(self) -> str:
+        """What is added to each question for the trained model, because the rows it learned from taught it to read that;
+        RecipeError where levels are asked and none were taught."""
+        asked = self.eval.asked if self.eval else {}
+        if self.train and self.train.pairs is None and self.make and self.make.pairs:
+            return self.make.pairs.asking(asked)
+        if asked:
+            raise RecipeError("eval.asked", "this recipe makes no rows that teach attributes", "write eval.suffix instead")
+        return ""
+
     def resolved(self) -> str:
         """The whole recipe as YAML, defaults written out."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True, width=120)
@@ -83,6 +93,7 @@ def parse(tree: dict[str, Any]) -> Recipe:
     except ValidationError as error:
         raise recipe_error(error) from None
     recipe.check_engines()
+    recipe.asking()
     return recipe
 
 

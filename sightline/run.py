@@ -172,27 +172,35 @@ def _train(work: Work) -> None:
         raise RecipeError(
             "train", "this recipe trains nothing", f"add a train section; {suggest('train', list(Recipe.model_fields))}"
         )
-    training.check_share(section)  # before hours of making
+    for stage in filter(None, (section.first_stage(), section)):
+        training.check_share(stage)  # before hours of making
+    if section.load_in_4bit:
+        training.require_gpu()
     link = work.run.folder / "adapter"
     if link.exists() and not link.is_symlink():
         raise RunError(
             str(link), "this is in the place of what training makes", "move it away, or give another folder with --out"
         )
-    if section.pairs is not None:
-        pairs = RowFolder.open(_near(section.pairs, work.folder), "pairs").adopt(work.run.store, work.recipe.execution.shard_size)
-    else:
-        pairs = _make(work)
-    work.checkpoint = training.train(section, pairs, work.executor, _timed(work))
+    pairs = _imported(work, section.pairs) if section.pairs is not None else _make(work)
+    own = _imported(work, section.sft.pairs) if section.sft and section.sft.pairs is not None else None
+    work.checkpoint = training.train(section, pairs, work.executor, _timed(work), own)
     if link.is_symlink():
         link.unlink()
     link.symlink_to(os.path.relpath(work.checkpoint.folder, work.run.folder.resolve()))
     work.run.note(checkpoint=work.checkpoint.to_json())
 
 
+def _imported(work: Work, folder: str) -> list[Shard]:
+    """The shards of pairs that were imported."""
+    return RowFolder.open(_near(folder, work.folder), "pairs").adopt(work.run.store, work.recipe.execution.shard_size)
+
+
 def _evaluate(work: Work) -> None:
     section = work.recipe.eval
     if section is None:
         raise RecipeError("eval", "this recipe evaluates nothing", "add an eval section with benchmarks")
+    if section.suffix is None:
+        section = section.model_copy(update={"suffix": work.recipe.asking()})
     results = evaluation.evaluate(section, work.executor, _models(work), _timed(work), work.folder)
     work.run.note(results=results.to_json())
 
@@ -207,6 +215,8 @@ def _models(work: Work) -> dict[str, Engine]:
         raise RecipeError("eval.model", "nothing says which model to evaluate", "set eval.model, or add a train section")
     if checkpoint and not checkpoint.is_adapter and section.adapter is None:
         models["aligned"] = models["base"].model_copy(update={"model": str(checkpoint.folder)})
+    elif checkpoint and checkpoint.sft and section.adapter is None and section.model is None:
+        models["aligned"] = models["aligned"].model_copy(update={"model": checkpoint.model})
     return models
 
 

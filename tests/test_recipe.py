@@ -32,3 +32,24 @@ def test_an_override_reaches_its_key_and_reads_numbers_as_people_write_them():
 def test_an_override_of_a_place_that_is_none_is_refused(override):
     with pytest.raises(RecipeError):
         read("quickstart", [override])
+
+
+def test_what_a_model_learned_to_read_is_asked_of_it():
+    recipe, _ = read("steerlm", ["eval.asked={Helpfulness: 2}"])
+    assert recipe.asking().endswith("\nFaithfulness:4,Helpfulness:2")
+    assert read("quickstart")[0].asking() == ""
+    with pytest.raises(RecipeError, match="no attribute named"):
+        read("steerlm", ["eval.asked={Help: 2}"])
+    with pytest.raises(RecipeError, match="teach no attributes"):
+        read("quickstart", ["eval.asked={Helpfulness: 2}"])
+    with pytest.raises(RecipeError, match=r"eval\.suffix"):
+        read("steerlm", ["train.pairs=data/mine"])
+
+
+@pytest.mark.parametrize("name", ["rejection-sampling", "steerlm", "two-stages"])
+def test_variations_of_the_quickstart_share_its_first_steps(name):
+    """So that run beside it they paint and judge nothing again."""
+    ours, theirs = (read(recipe)[0] for recipe in (name, "quickstart"))
+    assert (ours.seed, ours.execution, ours.engines) == (theirs.seed, theirs.execution, theirs.engines)
+    assert ours.make.model_copy(update={"pairs": None}) == theirs.make.model_copy(update={"pairs": None})
+    assert ours.train.model == theirs.train.model

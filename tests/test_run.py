@@ -162,3 +162,27 @@ def test_what_lies_in_the_place_of_the_adapter_is_left_alone(tmp_path):
     with pytest.raises(RunError, match="in the place of what training makes"):
         train(recipe, tmp_path / "runs" / "x")
     assert mine.read_text() == "precious"
+
+
+@pytest.mark.parametrize("is_adapter", [True, False])
+def test_after_two_stages_the_base_model_is_still_the_one_before_both(tmp_path, is_adapter):
+    from sightline.recipe import read
+    from sightline.run import Work, _models
+    from sightline.train import Checkpoint
+
+    recipe, _ = read(str(QUICKSTART))
+    kept = {
+        "revision": None,
+        "num_pairs": 1,
+        "num_steps": 1,
+        "first_loss": 1.0,
+        "last_loss": 0.5,
+        "seconds": 1.0,
+        "num_trained": {},
+    }
+    sft = Checkpoint("a", tmp_path / "a", "miniature/policy", is_adapter=True, **kept)
+    last = Checkpoint("b", tmp_path / "b", str(tmp_path / "merged"), is_adapter=is_adapter, sft=sft, **kept)
+    models = _models(Work(recipe, tmp_path, None, None, last))
+    assert (models["base"].model, models["base"].adapter) == ("miniature/policy", None)
+    expected = (tmp_path / "merged", str(tmp_path / "b")) if is_adapter else (tmp_path / "b", None)
+    assert (models["aligned"].model, models["aligned"].adapter) == (str(expected[0]), expected[1])

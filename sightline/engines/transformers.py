@@ -47,12 +47,13 @@ def adapter_digest(folder: str) -> str:
     return digest([[path.name, digest_file(path)] for path in files])
 
 
-def load_model(model: str, revision: str | None, dtype: Dtype, device: torch.device) -> Any:
-    """The model on the device."""
+def load_model(model: str, revision: str | None, dtype: Dtype, device: torch.device, quantization: Any = None) -> Any:
+    """The model on the device, its weights in fewer bits where a `quantization` says how."""
     from transformers import AutoModelForImageTextToText
 
+    how = {"dtype": torch_dtype(dtype, device), "quantization_config": quantization}
     with loading(model):
-        loaded = AutoModelForImageTextToText.from_pretrained(locate(model), revision=revision, dtype=torch_dtype(dtype, device))
+        loaded = AutoModelForImageTextToText.from_pretrained(locate(model), revision=revision, **how)
     return loaded.to(device)
 
 

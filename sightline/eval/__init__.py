@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -61,6 +61,8 @@ class Benchmark(Plugin):
     """How the model answers: greedy unless a temperature is given. The length limit is part of the score of a description."""
     rule: str = "published"
     """How answers are read."""
+    suffixed: bool = True
+    """Add the evaluation's suffix to the aligned model's questions here. Rows that teach descriptions spoil yes and no."""
 
     @property
     def title(self) -> str:
@@ -92,6 +94,11 @@ class Eval(Section):
     """Model folder, hub name or miniature/<name>; the one that the recipe trains where none is given."""
     adapter: str | None = None
     """Adapter to compare with the model as it is; the one that the recipe trains where none is given."""
+    asked: dict[str, Annotated[int, Field(ge=0, le=4)]] = {}
+    """Levels that are asked of a model that learned attributes (`make.pairs` of kind steerlm), by attribute; 4, the best, for
+    those that are not named."""
+    suffix: str | None = None
+    """Added to each question for the aligned model, and for it alone. Absent: what the recipe's rows taught it to read."""
     batch_size: int = Field(32, ge=1)
     """Questions that go through the model at once."""
     draws: int = Field(2000, ge=100)
@@ -102,6 +109,12 @@ class Eval(Section):
     """Ask about this many pictures only: for a quick look. All benchmarks on the same pictures get the same ones."""
     shard_size: int = Field(64, ge=1)
     """About how many pictures' answers are stored at once."""
+
+    @model_validator(mode="after")
+    def _asked_once(self) -> Self:
+        if self.asked and self.suffix is not None:
+            raise PydanticCustomError("conflict", "asked writes the suffix", {"fix": "leave out asked or suffix"})
+        return self
 
     @model_validator(mode="after")
     def _titles_differ(self) -> Self:
@@ -141,19 +154,21 @@ def evaluate(
         sheets = {who: _score(found, answered[who][title], executor.store) for who in models}
         seed = seed_from(section.seed, title)
         lines = measure(found.benchmark.metrics(), sheets, section.draws, seed)
-        outcomes.append(outcome(title, found.benchmark.kind, found.benchmark.rule, lines, found.items, sheets))
+        told = outcome(title, found.benchmark.kind, found.benchmark.rule, lines, found.items, sheets)
+        outcomes.append(replace(told, suffix=found.suffix if "aligned" in models else ""))
         shown += examples(title, found.items, sheets, NUM_EXAMPLES, seed)
     return Results(outcomes, shown, section.seed, section.draws)
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A benchmark's items, stored."""
+    """A benchmark's items, stored, and what is added to them for the aligned model."""
 
     benchmark: Benchmark
     place: Path
     items: list[Item]
     shards: list[Shard]
+    suffix: str
 
 
 def _ask(
@@ -168,7 +183,7 @@ def _ask(
     shards = executor.store.source(name, benchmark.kind, items, [], section.shard_size)
     if on_step:
         on_step(tally_of(executor.store, name, shards))
-    return _Asked(benchmark, place, items, shards)
+    return _Asked(benchmark, place, items, shards, (section.suffix or "") if benchmark.suffixed else "")
 
 
 def find_data(data: str, folder: Path | None = None) -> Path:
@@ -221,7 +236,8 @@ def _answer(who: str, engine: Engine, asked: _Asked, executor: Executor, on_step
     # by its identity: a worker that holds another model under the same name would go on with that one
     name = f"evaluated/{who}-{digest(engine.identity())[:8]}"
     executor.use.engines.sections[name] = engine
-    step = Answering(engine=name, decoding=asked.benchmark.decoding)
+    suffix = asked.suffix if who == "aligned" else ""
+    step = Answering(engine=name, decoding=asked.benchmark.decoding, suffix=suffix)
     items = f"items/{asked.benchmark.title}"
     tally = executor.run(Task(f"answers/{asked.benchmark.title}-{who}", step, (items,)), [asked.shards])
     if on_step:

@@ -21,6 +21,8 @@ class Answering(Step):
     """Engine that answers; needs the vision_chat role."""
     decoding: Decoding
     """Greedy, unless the benchmark says otherwise."""
+    suffix: str = ""
+    """Added to each question."""
 
     def engine_roles(self) -> dict[str, str]:
         return {self.engine: "vision_chat"}
@@ -29,7 +31,9 @@ class Answering(Step):
         (items,) = inputs
         pictures = {name: _decoded(use, name, item.group) for name, item in _shown(items).items()}
         requests = [
-            ChatRequest(item.question, tuple(pictures[name] for name in item.pictures), seed_from(use.seed, item.id))
+            ChatRequest(
+                item.question + self.suffix, tuple(pictures[name] for name in item.pictures), seed_from(use.seed, item.id)
+            )
             for item in items
         ]
         replies = use.engines.use(self.engine, "vision_chat").chat(requests, self.decoding)
@@ -39,7 +43,7 @@ class Answering(Step):
                 key=item.key,
                 item_id=item.id,
                 group=item.group,
-                question=item.question,
+                question=item.question + self.suffix,
                 text=reply.text,
                 finish=reply.finish,
                 num_tokens=reply.num_tokens,

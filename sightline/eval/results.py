@@ -35,7 +35,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A benchmark's lines, and what a reader has to know of its answers; the counts are by model."""
+    """A benchmark's lines, and what a reader has to know of its answers; the counts are by model.
+
+    `suffix` was added to each question for the aligned model.
+    """
 
     benchmark: str
     kind: str
@@ -46,6 +49,7 @@ class Outcome:
     guesses: dict[str, int]
     cut: dict[str, int]
     empty: dict[str, int]
+    suffix: str = ""
 
     def to_json(self) -> dict[str, Any]:
         about = {key: value for key, value in asdict(self).items() if key != "lines"}

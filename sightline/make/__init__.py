@@ -21,7 +21,7 @@ from sightline.plugin import Section, suggest
 
 if TYPE_CHECKING:
     from sightline.make.annotators import Annotator as AnyAnnotator
-    from sightline.make.pairs import PairPolicy as AnyPairs
+    from sightline.make.pairs import AnswerPolicy as AnyPairs
     from sightline.make.prompts import PromptSource as AnyPrompts
 else:
     AnyPrompts, AnyAnnotator, AnyPairs = PROMPTS.section(), ANNOTATORS.section(), PAIRS.section()
@@ -45,7 +45,7 @@ class Make(Section):
     annotations: dict[str, AnyAnnotator] = {}
     """Annotators, by names of your choice, which say what each answer is worth."""
     pairs: AnyPairs | None = None
-    """Which answers become chosen and rejected."""
+    """Which answers become chosen and rejected, or are learned by themselves."""
 
     def tasks(self, folder: Path | None = None) -> list[Task]:
         """The steps after the prompts, in order. Files that steps need are read from `folder`; without one they are not."""

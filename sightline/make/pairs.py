@@ -1,25 +1,33 @@
-"""Which answer is preferred to which: what all pair policies share, and their table."""
+"""Which answers are learned, and which is preferred to which: what all policies share, and their table."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import Field
 
+from sightline.errors import RecipeError
 from sightline.execute import Step, Use
 from sightline.plugin import Table
 from sightline.rows import Annotation, Dropped, Instruction, Pair, Response
 from sightline.store.address import digest
 
-PAIRS = Table("pairs", {"best_worst": "sightline.make.best_worst:BestWorst"})
+PAIRS = Table(
+    "pairs",
+    {
+        "best_worst": "sightline.make.best_worst:BestWorst",
+        "best_of_n": "sightline.make.best_of_n:BestOfN",
+        "steerlm": "sightline.make.steerlm:SteerLM",
+    },
+)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """An answer that may enter a pair: what each annotator scored it, and the weighted sum."""
+    """An answer that may enter a row: what each annotator scored it, and what these come to."""
 
     response: Response
     scores: dict[str, float]
@@ -39,49 +47,45 @@ class _Case:
     annotations: dict[str, dict[str, Annotation]] = field(default_factory=dict)  # response id -> annotator
 
 
-class PairPolicy(Step):
-    """Makes pairs out of the answers to an instruction. Refused answers, and instructions without a pair, leave with a reason."""
+class AnswerPolicy(Step):
+    """Makes rows to train on out of the answers to an instruction. Refused answers, and instructions without a row, leave with a
+    reason."""
 
-    weights: dict[str, float] = Field(min_length=1)
-    """Annotators and what each counts. An answer's score is the weighted sum of their raw scores: they are not brought to one
-    scale, so weigh annotators of different ranges accordingly. An answer that one of them could not score takes no part."""
-    min_gap: float = Field(0.0, ge=0)
-    """Least difference of scores within a pair. A tie never makes a pair."""
     min_words: int = Field(1, ge=1)
     """Shorter answers take no part."""
     allow_cut: bool = False
     """Let answers take part that were cut at max_tokens."""
-    max_length_ratio: float | None = Field(None, ge=1)
-    """No pair whose longer answer has more than this many times the words of the shorter."""
 
     def annotators(self) -> list[str]:
         """Annotators whose scores this policy reads."""
-        return sorted(self.weights)
-
-    def pair(self, standing: list[Standing]) -> tuple[Standing, Standing] | str:
-        """The chosen and the rejected of two or more distinct answers in the pool's order; or why there is no pair."""
         raise NotImplementedError
+
+    def standing(self, response: Response, annotations: dict[str, Annotation]) -> Standing:
+        """An answer that all annotators of this policy could score, with what they think of it."""
+        raise NotImplementedError
+
+    def settle(self, instruction: Instruction, standing: list[Standing]) -> Iterator[Pair | Dropped]:
+        """The rows of an instruction, from its distinct answers in the pool's order; or why there are none."""
+        raise NotImplementedError
+
+    def asking(self, levels: Mapping[str, int]) -> str:
+        """What is added to a question so that a model which learned these rows answers at these levels; RecipeError where rows
+        of this policy teach none."""
+        if levels:
+            raise RecipeError("eval.asked", f"the rows of {self.kind} teach no attributes", "leave it out, or use kind: steerlm")
+        return ""
 
     def make(self, use: Use, *inputs: list[Any]) -> Iterator[Pair | Dropped]:
         for case in _cases([row for rows in inputs for row in rows]):
-            yield from self._settle(case)
-
-    def _settle(self, case: _Case) -> Iterator[Pair | Dropped]:
-        standing: list[Standing] = []
-        for response in case.responses:
-            refused = self._refusal(case, response, standing)
-            if refused is None:
-                standing.append(self._standing(response, case.annotations[response.id]))
-            else:
-                reason, detail = refused
-                yield Dropped(key=response.key, reason=f"answer {reason}", row_id=response.id, detail=detail)
-        found = self.pair(standing) if len(standing) > 1 else "fewer than two answers left"
-        if not isinstance(found, str):
-            found = self._too_unlike(*found) or found
-        if isinstance(found, str):
-            yield Dropped(key=case.instruction.key, reason=f"no pair: {found}", row_id=case.instruction.id)
-        else:
-            yield self._row(case.instruction, *found)
+            standing: list[Standing] = []
+            for response in case.responses:
+                refused = self._refusal(case, response, standing)
+                if refused is None:
+                    standing.append(self.standing(response, case.annotations[response.id]))
+                else:
+                    reason, detail = refused
+                    yield Dropped(key=response.key, reason=f"answer {reason}", row_id=response.id, detail=detail)
+            yield from self.settle(case.instruction, standing)
 
     def _refusal(self, case: _Case, response: Response, earlier: list[Standing]) -> tuple[str, str] | None:
         """Why an answer takes no part, and details; None where it does."""
@@ -96,42 +100,91 @@ class PairPolicy(Step):
             return "repeats the instruction", response.model
         if same is not None:
             return "equals another", f"{response.model}: as {same.model} {same.index} ({same.id})"
-        return self._unscored(case, response)
+        why = self.unscored(case.annotations.get(response.id, {}))
+        return None if why is None else ("has no score", f"{response.model}: {why}")
 
-    def _unscored(self, case: _Case, response: Response) -> tuple[str, str] | None:
+    def unscored(self, annotations: dict[str, Annotation]) -> str | None:
+        """Which annotator could not score an answer, and why; None where all could."""
         for name in self.annotators():
-            annotation = case.annotations.get(response.id, {}).get(name)
+            annotation = annotations.get(name)
             if annotation is None or annotation.score is None:
-                why = annotation.reason if annotation else "not annotated"
-                return "has no score", f"{response.model}: {name}: {why}"
+                return f"{name}: {annotation.reason if annotation else 'not annotated'}"
         return None
 
-    def _standing(self, response: Response, annotations: dict[str, Annotation]) -> Standing:
+
+class ScoredPolicy(AnswerPolicy):
+    """A policy that orders answers by a score."""
+
+    weights: dict[str, float] = Field(min_length=1)
+    """Annotators and what each counts. An answer's score is the weighted sum of their raw scores: they are not brought to one
+    scale, so weigh annotators of different ranges accordingly. An answer that one of them could not score takes no part."""
+
+    def annotators(self) -> list[str]:
+        return sorted(self.weights)
+
+    def standing(self, response: Response, annotations: dict[str, Annotation]) -> Standing:
         scores = {name: annotations[name].score or 0.0 for name in self.annotators()}
         return Standing(response, scores, weighted(self.weights, scores))
+
+
+class PairPolicy(ScoredPolicy):
+    """Makes one pair an instruction."""
+
+    min_gap: float = Field(0.0, ge=0)
+    """Least difference of scores within a pair. A tie never makes a pair."""
+    max_length_ratio: float | None = Field(None, ge=1)
+    """No pair whose longer answer has more than this many times the words of the shorter."""
+
+    def pair(self, standing: list[Standing]) -> tuple[Standing, Standing] | str:
+        """The chosen and the rejected of two or more distinct answers in the pool's order; or why there is no pair."""
+        raise NotImplementedError
+
+    def settle(self, instruction: Instruction, standing: list[Standing]) -> Iterator[Pair | Dropped]:
+        found = self.pair(standing) if len(standing) > 1 else "fewer than two answers left"
+        if not isinstance(found, str):
+            found = self._too_unlike(*found) or found
+        if isinstance(found, str):
+            yield Dropped(key=instruction.key, reason=f"no pair: {found}", row_id=instruction.id)
+        else:
+            yield self._row(instruction, *found)
 
     def _too_unlike(self, chosen: Standing, rejected: Standing) -> str | None:
         longer, shorter = sorted((chosen.num_words, rejected.num_words), reverse=True)
         return "lengths too unlike" if self.max_length_ratio is not None and longer > self.max_length_ratio * shorter else None
 
     def _row(self, instruction: Instruction, chosen: Standing, rejected: Standing) -> Pair:
-        return Pair(
+        return replace(
+            row_to_learn(self.kind, instruction, chosen),
             id=digest("pair", self.kind, chosen.response.id, rejected.response.id),
-            key=instruction.key,
-            instruction=instruction.text,
-            pictures=instruction.pictures,
-            chosen=chosen.response.text,
             rejected=rejected.response.text,
-            chosen_score=chosen.score,
             rejected_score=rejected.score,
-            chosen_id=chosen.response.id,
             rejected_id=rejected.response.id,
-            chosen_model=chosen.response.model,
             rejected_model=rejected.response.model,
-            instruction_id=instruction.id,
-            topic=instruction.topic,
-            rule=self.kind,
         )
+
+
+def row_to_learn(rule: str, instruction: Instruction, answer: Standing, suffix: str = "") -> Pair:
+    """A row that holds an answer and no other to compare it with; the suffix is added to what is asked."""
+    return Pair(
+        id=digest("answer", rule, answer.response.id, suffix),
+        key=instruction.key,
+        instruction=instruction.text + suffix,
+        pictures=instruction.pictures,
+        chosen=answer.response.text,
+        rejected=None,
+        chosen_score=answer.score,
+        chosen_id=answer.response.id,
+        chosen_model=answer.response.model,
+        instruction_id=instruction.id,
+        topic=instruction.topic,
+        rule=rule,
+    )
+
+
+def foremost(standing: list[Standing], tie_break: dict[str, float], sign: int) -> list[Standing]:
+    """The best answers (sign 1) or the worst (-1); several where the annotators that break ties leave them equal."""
+    ranks = [(sign * one.score, sign * weighted(tie_break, one.scores)) for one in standing]
+    return [one for one, rank in zip(standing, ranks, strict=True) if rank == max(ranks)]
 
 
 def weighted(weights: dict[str, float], scores: dict[str, float]) -> float:

@@ -156,7 +156,7 @@ def _apart(asked: list[Answers], scores: Scores, named: tuple[str, str], count: 
 def _shown(one: Response, other: Response, named: tuple[str, str], opinions: Opinions, pictures: Pictures) -> SideBySide:
     left = opinions.side(Label(f"{named[0]} prefers", "plain", one.model), one.text, one.id)
     right = opinions.side(Label(f"{named[1]} prefers", "plain", other.model), other.text, other.id)
-    return SideBySide(f"{one.id}-{other.id}", [pictures.show(name) for name in one.pictures], one.instruction, "", left, right)
+    return SideBySide(f"{one.id}-{other.id}", [pictures.show(name) for name in one.pictures], one.instruction, "", [left, right])
 
 
 def _refused_percent(groups: list[list[Response]], refused: set[str]) -> float | None:

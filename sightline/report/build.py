@@ -78,6 +78,7 @@ def _parts(evidence: Evidence, section: Report) -> dict[str, Any]:
         "pairs": pairs(evidence, pictures, section.num_pairs),
         "comparison": comparison(evidence, pictures, section.num_disagreements),
         "training": training(evidence),
+        "sft": evidence.checkpoint.get("sft"),
         "provenance": provenance(evidence),
         "num_missing_shards": evidence.num_missing_shards,
     }

@@ -74,8 +74,9 @@ def timings(evidence: Evidence) -> list[Timing]:
     """Seconds of every step that took any, in the run's order, training at its place."""
     steps = evidence.manifest.get("steps", {})
     spent = [(name, _seconds(entry), int(entry.get("rows", 0)), _reused(entry)) for name, entry in steps.items()]
-    if evidence.checkpoint.get("seconds"):
-        spent.append(("training", float(evidence.checkpoint["seconds"]), 0, ""))
+    for name, stage in (("training/sft", evidence.checkpoint.get("sft") or {}), ("training", evidence.checkpoint)):
+        if stage.get("seconds"):
+            spent.append((name, float(stage["seconds"]), 0, ""))
     trained = FAMILIES.index("items")
     order = [*FAMILIES[:trained], "training", *FAMILIES[trained:]]
     spent.sort(key=lambda entry: (order.index(family_of(entry[0])) if family_of(entry[0]) in order else len(order), entry[0]))

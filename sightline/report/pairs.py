@@ -1,4 +1,4 @@
-"""Preference pairs side by side, with what each annotator thought of both answers."""
+"""Preference pairs side by side, and answers that stand alone, with what each annotator thought of them."""
 
 from __future__ import annotations
 
@@ -56,14 +56,13 @@ class Side:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Two answers to one instruction about one picture. `against` names the image-blind annotators that prefer the right one."""
+    """One or two answers to an instruction about a picture. `against` names the image-blind annotators that prefer the second."""
 
     id: str
     pictures: list[Shown | None]
     instruction: str
     topic: str
-    left: Side
-    right: Side
+    sides: list[Side]
     against: list[str] = field(default_factory=list)
 
 
@@ -80,16 +79,27 @@ class ModelCount:
 
 @dataclass(frozen=True)
 class Pairs:
-    """The pairs to show, and what all pairs have in common."""
+    """The pairs to show, and what all pairs have in common. A row may hold a chosen or a rejected answer alone."""
 
     shown: list[SideBySide]
     count: int
+    num_both: int
     rules: str
     topics: list[str]
     models: list[ModelCount]
     num_chosen_longer: int
-    chosen_words: float
-    rejected_words: float
+    chosen_words: float | None
+    rejected_words: float | None
+
+    @property
+    def title(self) -> str:
+        if self.num_both == self.count:
+            return "Preference pairs"
+        return "Rows to learn" if self.rejected_words is None else "Pairs and single answers"
+
+    @property
+    def noun(self) -> str:
+        return "pair" if self.num_both == self.count else "row"
 
 
 class Opinions:
@@ -122,24 +132,36 @@ def pairs(evidence: Evidence, pictures: Pictures, num_pairs: int) -> Pairs | Non
         return None
     opinions = Opinions(evidence.rows("annotations"))
     shown = [_side_by_side(row, opinions, pictures) for row in spread(rows, num_pairs, by=lambda row: row.topic)]
-    lengths = [(len((row.chosen or "").split()), len((row.rejected or "").split())) for row in rows]
+    lengths = [{side: len(text.split()) for side, text in row.answers.items()} for row in rows]
+    both = [words for words in lengths if len(words) == 2]
     return Pairs(
         shown=shown,
         count=len(rows),
         rules=", ".join(sorted({row.rule for row in rows})),
         topics=sorted({pair.topic for pair in shown if pair.topic}),
         models=_by_model(rows),
-        num_chosen_longer=sum(chosen > rejected for chosen, rejected in lengths),
-        chosen_words=sum(chosen for chosen, _ in lengths) / len(rows),
-        rejected_words=sum(rejected for _, rejected in lengths) / len(rows),
+        num_both=len(both),
+        num_chosen_longer=sum(words["chosen"] > words["rejected"] for words in both),
+        chosen_words=_mean([words["chosen"] for words in lengths if "chosen" in words]),
+        rejected_words=_mean([words["rejected"] for words in lengths if "rejected" in words]),
     )
 
 
+def _mean(numbers: list[int]) -> float | None:
+    return sum(numbers) / len(numbers) if numbers else None
+
+
 def _side_by_side(row: Pair, opinions: Opinions, pictures: Pictures) -> SideBySide:
-    left = opinions.side(Label("Chosen", "good", row.chosen_model, row.chosen_score), row.chosen or "", row.chosen_id)
-    right = opinions.side(Label("Rejected", "bad", row.rejected_model, row.rejected_score), row.rejected or "", row.rejected_id)
+    sides = []
+    if row.chosen is not None:
+        label = Label("Chosen" if row.rejected is not None else "Learned", "good", row.chosen_model, row.chosen_score)
+        sides.append(opinions.side(label, row.chosen, row.chosen_id))
+    if row.rejected is not None:
+        sides.append(
+            opinions.side(Label("Rejected", "bad", row.rejected_model, row.rejected_score), row.rejected, row.rejected_id)
+        )
     shown = [pictures.show(name) for name in row.pictures]
-    return SideBySide(row.id, shown, row.instruction, row.topic or "", left, right, _against(left, right))
+    return SideBySide(row.id, shown, row.instruction, row.topic or "", sides, _against(*sides) if len(sides) == 2 else [])
 
 
 def _against(left: Side, right: Side) -> list[str]:

@@ -68,10 +68,10 @@ def _facts(evidence: Evidence) -> list[tuple[str, str]]:
     facts = [("recipe", str(recipe.get("name") or evidence.run.folder.name)), ("folder", evidence.run.folder.name)]
     if recipe.get("seed") is not None:
         facts.append(("seed", str(recipe["seed"])))
-    told = [
-        (key, value) for key, value in evidence.checkpoint.items() if key not in ("log", "seconds") and value not in (None, {})
-    ]
-    return facts + [(f"checkpoint {key.replace('_', ' ')}", _plainly(value)) for key, value in told]
+    for name, stage in (("fine-tuned", evidence.checkpoint.get("sft") or {}), ("checkpoint", evidence.checkpoint)):
+        told = [(key, value) for key, value in stage.items() if key not in ("log", "seconds", "sft") and value not in (None, {})]
+        facts += [(f"{name} {key.replace('_', ' ')}", _plainly(value)) for key, value in told]
+    return facts
 
 
 def _plainly(value: Any) -> str:

@@ -152,8 +152,17 @@ def _benchmark(entry: dict[str, Any]) -> Benchmark:
         n=entry.get("n"),
         metrics=[_metric(line, entry.get("n")) for line in lines if not line.get("split")],
         by_split=[_metric(line, entry.get("n")) for line in lines if line.get("split")],
-        asides=[f"{what}: {_by_model(entry[key])}." for key, what in ASIDES.items() if _by_model(entry.get(key))],
+        asides=[
+            *_asked(entry),
+            *(f"{what}: {_by_model(entry[key])}." for key, what in ASIDES.items() if _by_model(entry.get(key))),
+        ],
     )
+
+
+def _asked(entry: dict[str, Any]) -> Iterator[str]:
+    if entry.get("suffix"):
+        added = str(entry["suffix"]).strip()
+        yield f"The aligned model was asked the same with this behind it: “{added}”; the base model the benchmark's own question."
 
 
 def _metric(line: dict[str, Any], n: int | None) -> Metric:

@@ -75,7 +75,9 @@ def _panel(
     lines = [line for line in lines if len(line.points) > 1]
     if not lines or all(value == 0 for line in lines for _, value in line.points):
         return None
-    if title == "Loss" and abs(lines[0].points[0][1] - math.log(2)) < 0.002:
+    if title == "Loss" and not any("margin" in line for line in log):
+        meaning = "per word of the answers that are learned; falls as they become likelier"
+    elif title == "Loss" and abs(lines[0].points[0][1] - math.log(2)) < 0.002:
         level, meaning = math.log(2), "starts at log 2 = 0.69, where chosen and rejected are alike"
     legend = [(line.name, line.tone) for line in lines] if len(lines) > 1 else []
     return Panel(title, meaning, curves(title, lines, level), legend)

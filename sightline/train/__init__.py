@@ -8,25 +8,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from sightline import processes
 from sightline.engines import Engines
 from sightline.engines.weights import fingerprint
 from sightline.execute import Execution, Executor, Tally, Task
-from sightline.plugin import Section, suggest
+from sightline.plugin import Section, problems, suggest
 from sightline.store.address import digest
 from sightline.store.shards import Shard
 from sightline.train.base import Dtype
 from sightline.train.checkpoint import Checkpoint, Place
 from sightline.train.negatives import MakeNegatives, Negatives
 from sightline.train.objectives import OBJECTIVES
+from sightline.train.quantization import require_gpu
 from sightline.train.reference import ReferenceLogprobs
 from sightline.train.requirements import check as check_requirements
 from sightline.train.requirements import check_share
-
-Mode = Literal["frozen", "lora", "full"]
+from sightline.train.stages import PARADIGMS, Mode, Paradigm, Stage, Start, spread
 
 QUIET_ARGS = (
     "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_pin_memory", "dataloader_prefetch_factor",
@@ -65,6 +65,11 @@ class Train(Section):
     """What training pushes towards."""
     negatives: Negatives = Negatives()
     """How spoilt pictures are made and other rows' questions and answers drawn, for objectives that ask for them."""
+    sft: Stage | None = None
+    """Supervised fine-tuning before the alignment, which then starts from what came of it; {} where nothing differs."""
+    paradigm: Paradigm | None = None
+    """MCM-DPO's four: whether the vision tower trains never, in alignment, in fine-tuning or in both. Sets the modes of both
+    stages: the tower's so, and projector and language model full."""
     reference: Literal["stored", "live", "none"] = "stored"
     """stored: the untrained model's log-probabilities are computed once, kept, and used again by every epoch, sweep and resume.
     live: each step computes them with the adapters off, which spares a pass where there is one epoch and one run. none: for an
@@ -101,6 +106,8 @@ class Train(Section):
     """Longest prompt with one answer, in tokens, picture included; longer pairs are dropped, never cut. Absent: the context."""
     dtype: Dtype = "auto"
     """Precision of the weights. auto: float32 on a CPU and where a part trains whole, else bfloat16. Adapters are float32."""
+    load_in_4bit: bool = False
+    """QLoRA: hold the language model in four bits (NormalFloat4, quantised twice) while its adapters train. Needs a GPU."""
     gradient_checkpointing: bool = False
     """Compute layers twice to save memory."""
     feature_cache_gb: float = Field(0.0, ge=0)
@@ -116,6 +123,11 @@ class Train(Section):
     """Steps between lines of the log."""
     trainer_args: dict[str, Any] = {}
     """Further arguments of Hugging Face's Trainer, such as optim or report_to."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_paradigm(cls, value: Any) -> Any:
+        return spread(value) if isinstance(value, dict) and str(value.get("paradigm")) in PARADIGMS else value
 
     @field_validator("trainer_args")
     @classmethod
@@ -134,6 +146,8 @@ class Train(Section):
             raise _conflict(
                 "a whole language model and adapters elsewhere cannot train together", "use full or frozen for the other parts"
             )
+        if self.language_model == "full" and self.load_in_4bit:
+            raise _conflict("weights of four bits cannot train", "use language_model: lora, or leave out load_in_4bit")
         if "full" in self.parts.values() and self.dtype == "bfloat16":
             raise _conflict("bfloat16 weights lose the small updates of a part that trains whole", "use dtype float32 or auto")
         if self.reference == "live" and "full" in self.parts.values():
@@ -152,6 +166,22 @@ class Train(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _first_stage_fits(self) -> Train:
+        try:
+            self.first_stage()
+        except ValidationError as error:
+            where, problem, fix = next(problems(error))
+            raise _conflict(f"sft: {where}: {problem}" if where in Stage.model_fields else f"sft: {problem}", fix) from error
+        return self
+
+    def first_stage(self) -> Train | None:
+        """The fine-tuning before the alignment as a section of its own; None where there is none."""
+        if self.sft is None:
+            return None
+        shared = self.model_dump(exclude={"sft", "paradigm", "objective", "negatives", "reference"})
+        return Train.model_validate({**shared, **self.sft.model_dump(exclude_none=True), "objective": {"kind": "sft"}})
+
     @property
     def parts(self) -> dict[str, str]:
         """How each part of the model trains."""
@@ -167,17 +197,19 @@ class Train(Section):
         own = {"vision_tower": self.vision_learning_rate, "projector": self.projector_learning_rate}.get(part)
         return self.learning_rate if own is None else own
 
-    def reference_step(self) -> ReferenceLogprobs:
-        """The step that stores what training compares against."""
+    def reference_step(self, start: Start | None = None) -> ReferenceLogprobs:
+        """The step that stores what training compares against: the recipe's model, or what an earlier stage left."""
         return ReferenceLogprobs(
             model=self.model,
             revision=self.revision,
-            weights=fingerprint(self.model, self.revision),
+            folder=str(start.folder) if start else None,
+            weights=start.weights if start else fingerprint(self.model, self.revision),
             terms=[term.name for term in self.objective.needed_terms()],
             optional=[term.name for term in self.objective.needed_terms() if term.optional],
             computed=self.objective.needs_reference and self.reference == "stored",
             max_length=self.max_length,
             dtype=self.precision,
+            load_in_4bit=self.load_in_4bit,
         )
 
     def negative_step(self) -> MakeNegatives | None:
@@ -187,8 +219,10 @@ class Train(Section):
 
     def address(self, weights: str, pairs: Sequence[Shard], reference: Sequence[Shard]) -> str:
         """Stands for everything that decides what training comes to."""
-        # negatives are in the reference's address where any are used
-        told = self.model_dump(exclude={"pairs", "negatives", "threads", "checkpoint_every", "log_every", "feature_cache_gb"})
+        # negatives are in the reference's address where any are used, a first stage is in the weights
+        told = self.model_dump(
+            exclude={"pairs", "negatives", "sft", "paradigm", "threads", "checkpoint_every", "log_every", "feature_cache_gb"}
+        )
         told["trainer_args"] = {name: value for name, value in self.trainer_args.items() if name in DECIDING_ARGS}
         shards = [[shard.address for shard in some] for some in (pairs, reference)]
         return digest("train", VERSION, told, weights, shards)
@@ -213,32 +247,62 @@ OnStep = Callable[[Tally], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is stored before training: the reference's tally and the negatives' shards; and why pairs were left out."""
+    """What is stored before training: the reference's tally, the negatives' shards, why pairs were left out, and what an earlier
+    stage left to start from."""
 
     reference: Tally
     negatives: list[Shard]
     dropped: dict[str, int]
+    start: Start | None = None
 
 
-def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: OnStep | None = None) -> Checkpoint:
-    """Negatives and reference log-probabilities, then training; what is stored is returned at once, what was cut short goes on.
+def train(
+    section: Train,
+    pairs: Sequence[Shard],
+    executor: Executor,
+    on_step: OnStep | None = None,
+    sft_pairs: Sequence[Shard] | None = None,
+) -> Checkpoint:
+    """Every stage of the section in turn; what is stored is returned at once, what was cut short goes on.
 
-    `on_step` is told of these steps' tallies, which count the pairs that cannot be trained on.
+    `sft_pairs` are the first stage's rows, where it has some of its own. `on_step` is told of the tallies of the steps before
+    training, which count the pairs that cannot be trained on.
     """
     seed = executor.use.seed if section.seed is None else section.seed
     threads = section.threads or executor.execution.threads
     section = section.model_copy(update={"seed": seed, "threads": threads})
-    step = section.reference_step()
+    first = section.first_stage()
+    if first is None:
+        return _train(_Training("reference", section, pairs), executor, on_step)
+    tuned = _train(_Training("reference/sft", first, pairs if sft_pairs is None else sft_pairs), executor, on_step)
+    start = Start.after(tuned, executor)
+    return replace(_train(_Training("reference", section, pairs, start), executor, on_step), sft=tuned)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A stage: the name of the step that stores its reference, what it trains on, and what it starts from."""
+
+    reference: str
+    section: Train
+    pairs: Sequence[Shard]
+    start: Start | None = None
+
+
+def _train(stage: _Training, executor: Executor, on_step: OnStep | None) -> Checkpoint:
+    """Negatives and reference log-probabilities, then training."""
+    section, pairs = stage.section, stage.pairs
+    step = section.reference_step(stage.start)
     if section.feature_cache_gb:
         kept = executor.store.folder("features", step.weights)
         step.base.kept_in = kept, int(section.feature_cache_gb * 1e9)
     # in this process, so that training goes on with the same loaded model; a seed decides nothing here
-    here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=threads), executor.watch)
-    planned = Place.of(executor.store, section.address(step.weights, pairs, _steps(section, step, pairs, here.planned)[1]))
+    here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=section.threads), executor.watch)
+    planned = Place.of(executor.store, section.address(step.weights, pairs, _steps(stage, step, here.planned)[1]))
     if not planned.finished:
         check_requirements(section)
     processes.use_own_device()
-    prepared = _prepare(section, step, pairs, here, on_step)
+    prepared = _prepare(stage, step, here, on_step)
     place = Place.of(executor.store, section.address(step.weights, pairs, prepared.reference.shards))
     if place.finished:
         place.clear()
@@ -247,9 +311,10 @@ def train(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: O
     from sightline.train.trainer import fit
 
     with place.locked():
-        fit(section, step.base, pairs, prepared, executor, place)
+        started = section.model_copy(update={"model": step.base.model, "revision": step.base.revision})
+        fit(started, step.base, pairs, prepared, executor, place)
     del step
-    gc.collect()  # the Trainer and its model hold each other; the evaluation wants the memory
+    gc.collect()  # the Trainer and its model hold each other; what comes next wants the memory
     return Checkpoint.read(place.folder)
 
 
@@ -264,17 +329,17 @@ Carry = Callable[[Task, Sequence[Sequence[Shard]]], list[Shard]]
 """Carries a step out, or only says which shards it will have."""
 
 
-def _steps(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], carry: Carry) -> tuple[list[Shard], list[Shard]]:
+def _steps(stage: _Training, step: ReferenceLogprobs, carry: Carry) -> tuple[list[Shard], list[Shard]]:
     """The shards of the steps before training: negatives, where any are asked for, and the reference."""
-    asked = section.negative_step()
+    asked, pairs = stage.section.negative_step(), stage.pairs
     if asked is None:
-        return [], carry(Task("reference", step, ("pairs",)), [pairs])
+        return [], carry(Task(stage.reference, step, ("pairs",)), [pairs])
     following = [replace(after, bucket=shard.bucket) for shard, after in zip(pairs, [*pairs[1:], *pairs[:1]], strict=True)]
     negatives = carry(Task("negatives", asked, ("pairs", "pairs")), [pairs, following])
-    return negatives, carry(Task("reference", step, ("pairs", "negatives")), [pairs, negatives])
+    return negatives, carry(Task(stage.reference, step, ("pairs", "negatives")), [pairs, negatives])
 
 
-def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], here: Executor, on_step: OnStep | None) -> Prepared:
+def _prepare(stage: _Training, step: ReferenceLogprobs, here: Executor, on_step: OnStep | None) -> Prepared:
     """Make what training compares against, or find it stored."""
     tallies: list[Tally] = []
 
@@ -284,9 +349,9 @@ def _prepare(section: Train, step: ReferenceLogprobs, pairs: Sequence[Shard], he
             on_step(tallies[-1])
         return tallies[-1].shards
 
-    negatives, _ = _steps(section, step, pairs, run)
+    negatives, _ = _steps(stage, step, run)
     dropped = sum((Counter(tally.dropped) for tally in tallies), Counter())
-    return Prepared(tallies[-1], negatives, dict(dropped))
+    return Prepared(tallies[-1], negatives, dict(dropped), stage.start)
 
 
-__all__ = ["Checkpoint", "Prepared", "Train", "check_share", "follow", "train"]
+__all__ = ["Checkpoint", "Prepared", "Train", "check_share", "follow", "require_gpu", "train"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sightline.engines.transformers import load_model, load_processor
 from sightline.train.agreement import check_processor
 from sightline.train.families import family_of
+from sightline.train.quantization import four_bits, require_gpu
 
 if TYPE_CHECKING:
     from sightline.train.examples import Encoder, OpenPicture
@@ -20,10 +21,11 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 class Base:
     """A model and its processor, each loaded when first asked for."""
 
-    def __init__(self, model: str, revision: str | None, dtype: Dtype) -> None:
+    def __init__(self, model: str, revision: str | None, dtype: Dtype, load_in_4bit: bool = False) -> None:
         self.model = model
         self.revision = revision
         self.dtype = dtype
+        self.load_in_4bit = load_in_4bit
         self._encoders: dict[int | None, Encoder] = {}
         self.kept_in: tuple[Path, int] | None = None
         """Folder and bytes of disk for features; None: they stay in memory."""
@@ -49,7 +51,10 @@ class Base:
         return device, getattr(torch, name)
 
     def _loaded(self, device: Any, dtype: Any) -> Any:
-        return load_model(self.model, self.revision, str(dtype).removeprefix("torch."), device)  # type: ignore[arg-type]
+        if self.load_in_4bit:
+            require_gpu()
+        quantization = four_bits(self.model, self.revision) if self.load_in_4bit else None
+        return load_model(self.model, self.revision, str(dtype).removeprefix("torch."), device, quantization)  # type: ignore[arg-type]
 
     @cached_property
     def features(self) -> Features:

@@ -42,6 +42,8 @@ class Checkpoint:
     """Pairs that were not trained on, by reason."""
     num_processes: int = 1
     """Processes that trained together."""
+    sft: Checkpoint | None = None
+    """The stage before this one, where there was one; `model` is then what came of it."""
 
     @property
     def adapter(self) -> Path | None:
@@ -72,14 +74,19 @@ class Checkpoint:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the run's manifest; paths start at the store."""
-        place = f"{self.folder.parent.name}/{self.folder.name}"
-        return {**asdict(self), "folder": place, "log": f"{place}/{LOG}"}
+        root = self.folder.parent.parent
+        place = str(self.folder.relative_to(root))
+        model = str(Path(self.model).relative_to(root)) if Path(self.model).is_relative_to(root) else self.model
+        sft = None if self.sft is None else self.sft.to_json()
+        return {**asdict(self), "folder": place, "model": model, "log": f"{place}/{LOG}", "sft": sft}
 
     @classmethod
     def read(cls, folder: Path) -> Checkpoint:
         """A stored checkpoint."""
         stored = json.loads((folder / ABOUT).read_text())["checkpoint"]
-        return cls(**{**{name: value for name, value in stored.items() if name != "log"}, "folder": folder})
+        inside = folder.parent.parent / stored["model"]
+        model = str(inside) if inside.is_dir() else stored["model"]  # what an earlier stage left lies in the same store
+        return cls(**{**{name: value for name, value in stored.items() if name != "log"}, "folder": folder, "model": model})
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,11 @@ FAMILIES = {
 
 def family_of(network: Any) -> Family:
     """The family of a model (bare or under PEFT); TrainingError where it is not one that is shown right."""
-    kind = network.config.model_type
+    return family_named(network.config.model_type)
+
+
+def family_named(kind: str) -> Family:
+    """The family of this `model_type`."""
     if kind not in FAMILIES:
         raise TrainingError(
             "train.model",

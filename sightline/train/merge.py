@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import RunError
-from sightline.train.checkpoint import ABOUT
+from sightline.train.checkpoint import ABOUT, Checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,11 @@ class Merged:
     def lines(self) -> Iterator[str]:
         """For the terminal."""
         yield f"{self.folder}: an ordinary model folder; all {self.num_tensors} trained tensors are in it, and it loads again"
-        yield f"rounding to {self.dtype}, the base's precision, moved the update by {100 * self.lost:.2g} % of its length"
+        yield self.rounding
+
+    @property
+    def rounding(self) -> str:
+        return f"rounding to {self.dtype}, the base's precision, moved the update by {100 * self.lost:.2g} % of its length"
 
 
 def merge(adapter: Path, out: Path) -> Merged:
@@ -45,10 +49,10 @@ def merge(adapter: Path, out: Path) -> Merged:
     from sightline.engines.local import quiet
     from sightline.engines.transformers import load_model, load_processor, with_adapter
 
-    section = _section(adapter)
+    trained = _trained(adapter)
     if out.exists() and any(out.iterdir()):
         raise RunError(str(out), "this folder is not empty", "give a new one with --out")
-    network = load_model(section["model"], section["revision"], "float32", torch.device("cpu"))
+    network = load_model(trained.model, trained.revision, "float32", torch.device("cpu"))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     expected, updates = _expected(before, load_file(adapter / "adapter_model.safetensors"), _scale(adapter), str(adapter))
     merged = with_adapter(network, str(adapter)).merge_and_unload()
@@ -56,24 +60,24 @@ def merge(adapter: Path, out: Path) -> Merged:
     for name, wanted in expected.items():
         if name not in after or not (after[name] - wanted).abs().max() <= CLOSE * wanted.abs().max():
             raise RunError(str(adapter), f"the trained tensor '{name}' did not arrive in the merged model", "report this")
-    dtype = _stored_dtype(section)
+    dtype = _stored_dtype(trained)
     rounded = merged.to(dtype).state_dict()  # `after` keeps what it was in float32
     with quiet():
         merged.save_pretrained(out)
-        load_processor(section["model"], section["revision"]).save_pretrained(out)
+        load_processor(trained.model, trained.revision).save_pretrained(out)
         _check_reloads(out, rounded)
     moved = sum((rounded[name].float() - after[name]).square().sum() for name in expected)
     length = sum(update.square().sum() for update in updates.values())
     return Merged(out, len(expected), str(dtype).removeprefix("torch."), float((moved / length).sqrt()) if length else 0.0)
 
 
-def _section(adapter: Path) -> dict[str, Any]:
-    """The train section of a checkpoint that holds an adapter."""
+def _trained(adapter: Path) -> Checkpoint:
+    """The checkpoint, which holds an adapter."""
     if not (adapter / ABOUT).is_file():
         raise RunError(str(adapter), "no trained checkpoint is here", "give a run's folder that has an adapter")
     if not (adapter / "adapter_config.json").is_file():
         raise RunError(str(adapter), "this run trained a whole model", "there is nothing to merge: the folder is the model")
-    return json.loads((adapter / ABOUT).read_text())["section"]
+    return Checkpoint.read(adapter.resolve())
 
 
 def _scale(adapter: Path) -> float:
@@ -99,14 +103,14 @@ def _expected(
     return {name: before[name] + update for name, update in updates.items()}, updates
 
 
-def _stored_dtype(section: dict[str, Any]) -> Any:
+def _stored_dtype(trained: Checkpoint) -> Any:
     """The precision that the base model's files have."""
     import torch
     from transformers import AutoConfig
 
     from sightline.engines.weights import locate
 
-    found = AutoConfig.from_pretrained(locate(section["model"]), revision=section["revision"]).dtype
+    found = AutoConfig.from_pretrained(locate(trained.model), revision=trained.revision).dtype
     return found if isinstance(found, torch.dtype) else torch.float32
 
 

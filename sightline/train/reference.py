@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from sightline.execute import Step, Use
 from sightline.rows import Dropped, Negative, Pair, Reference
@@ -31,6 +31,8 @@ class ReferenceLogprobs(Step):
     """The model before training."""
     revision: str | None = None
     """Its hub revision."""
+    folder: str | None = Field(None, exclude=True)
+    """Where the model is that an earlier stage of training left; decides nothing, since `weights` stands for its files."""
     weights: str
     """Stands for the model's files, processor included."""
     terms: list[str]
@@ -43,13 +45,16 @@ class ReferenceLogprobs(Step):
     """Longest row in tokens."""
     dtype: Dtype = "auto"
     """Precision of the weights."""
+    load_in_4bit: bool = False
+    """Whether the language model's weights are rounded to four bits."""
     _base: Base | None = PrivateAttr(None)
 
     @property
     def base(self) -> Base:
         """The model, which training then goes on with."""
         if self._base is None:
-            self._base = Base(self.model, self.revision, self.dtype)
+            model, revision = (self.model, self.revision) if self.folder is None else (self.folder, None)
+            self._base = Base(model, revision, self.dtype, self.load_in_4bit)
         return self._base
 
     def make(self, use: Use, *inputs: list[Any]) -> Iterator[Reference | Dropped]:

@@ -72,7 +72,7 @@ def follow() -> None:
     processes.use_own_device()
     while (job := processes.told()) is not None:
         here = Executor(Store(job.store), Engines({}), job.seed, Execution(workers=1, threads=job.section.threads), Silent())
-        _trained(job, job.section.reference_step().base, here, None)
+        _trained(job, job.section.reference_step(job.prepared.start).base, here, None)
         gc.collect()  # the Trainer and its model hold each other
 
 
@@ -269,7 +269,7 @@ class TreeTrainer(Trainer):
 
     def _check_start(self, inputs: dict[str, Any], policy: Tensor, reference: Tensor) -> None:
         """TrainingError, with the cause, where the untrained policy is not its reference. Tensors are of all processes' pairs."""
-        tolerance = START_TOLERANCE[next(self.network.parameters()).dtype]
+        tolerance = START_TOLERANCE[self.scorer.base.dtype]
         # a guess between two tokens that are level may turn on rounding, and then another one is scored
         sure = [at for at, term in enumerate(self.section.objective.needed_terms()) if term.tokens != "guessed"]
         policy, reference = policy[:, sure], reference[:, sure]

@@ -217,3 +217,19 @@ def test_the_sections_own_model_and_adapter_go_before_the_trained_ones() -> None
     assert list(plain.models("trained")) == ["base"]
     assert plain.models("trained", "made")["aligned"].adapter == "made"
     assert plain.models() == {}
+
+
+def test_a_suffix_is_added_for_the_aligned_model_alone_and_is_told(tmp_path: Path) -> None:
+    Looker.asked.clear()
+    both = [{**BOTH[0], "suffixed": False}, BOTH[1]]
+    found = evaluated(tmp_path, benchmarks=both, suffix="\nFaithfulness:4").to_json()
+    plain, asked = Looker.asked[: len(Looker.asked) // 2], Looker.asked[len(Looker.asked) // 2 :]
+    describe = "Describe the picture."
+    assert plain.count(describe) == asked.count(f"{describe}\nFaithfulness:4") == 40
+    assert [text for text in plain if text != describe] == [text for text in asked if not text.startswith(describe)]
+    assert [benchmark["suffix"] for benchmark in found["benchmarks"]] == ["", "\nFaithfulness:4"]
+
+
+def test_levels_and_a_suffix_are_not_both_asked() -> None:
+    with pytest.raises(ValidationError, match="asked writes the suffix"):
+        Eval.model_validate({"benchmarks": BOTH, "asked": {"Faithfulness": 4}, "suffix": ""})

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -198,7 +199,7 @@ def test_annotators_are_compared_on_pairs_of_different_answers(maker):
     # a-b: blind a, looks b; a-c: blind a, looks tied; b-c: both b
     assert (found.same, found.opposite, found.first_tied, found.second_tied, found.both_tied) == (1, 1, 0, 1, 0)
     assert (found.first.by_model, found.second.by_model) == ({"a": 1}, {"b": 1})
-    assert [(one.left.label.model, one.right.label.model) for one in found.disagreements] == [("a", "b")]
+    assert [[side.label.model for side in one.sides] for one in found.disagreements] == [["a", "b"]]
 
 
 def test_rows_are_spread_over_their_groups():
@@ -221,3 +222,46 @@ def test_the_page_needs_no_torch(finished_run):
         "assert not {'torch', 'transformers', 'diffusers', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+def section_of(page: str, name: str) -> str:
+    return page[page.index(f'<section id="{name}"') :].split("</section>")[0]
+
+
+def test_rows_of_one_answer_are_shown_without_an_empty_side(maker):
+    run = maker.make()
+    rows = [replace(row, rejected=None, rejected_id=None, rejected_model=None, rule="best_of_n") for row in run.rows("pairs")]
+    maker.note("pairs", rows)
+    page = text_of(run)
+    shown = section_of(page, "pairs")
+    words = sum(len(row.chosen.split()) for row in rows) / len(rows)
+    assert (
+        "Rows to learn" in shown and f"{len(rows)}\u00a0rows for training" in shown and f"{words:.1f} words on average" in shown
+    )
+    assert "rejected" not in re.sub(r'class="[^"]*"|<li.*?</li>', "", shown).lower() and "(an empty answer)" not in shown
+    assert shown.count('<div class="side') == shown.count("<article") > 0
+    assert ">Rows</a>" in page and not Structure(page).open
+
+
+def test_pairs_and_single_answers_are_counted_apart(maker):
+    run = maker.make()
+    one, two, *rest = run.rows("pairs")
+    rows = [replace(one, rejected=None), replace(two, chosen=None), *rest]
+    maker.note("pairs", rows)
+    shown = section_of(text_of(run), "pairs")
+    longer = sum(len(row.chosen.split()) > len(row.rejected.split()) for row in rest)
+    assert "Pairs and single answers" in shown and f"{len(rest)} of them hold two answers" in shown
+    assert f"the longer in {100 * longer / len(rest):.0f}\u00a0% of pairs" in shown
+
+
+def test_a_first_stage_and_what_was_added_to_questions_are_told(maker):
+    run = maker.make()
+    stage = {"num_steps": 12, "num_pairs": 40, "first_loss": 1.25, "last_loss": 0.5, "seconds": 9.0, "address": "abc"}
+    run.note(checkpoint={**run.manifest["checkpoint"], "sft": stage})
+    results = json.loads((run.folder / "results.json").read_text())
+    results["benchmarks"][0]["suffix"] = "\nFaithfulness:4"
+    (run.folder / "results.json").write_text(json.dumps(results))
+    page = text_of(run)
+    assert "supervised fine-tuning: 12\u00a0steps on 40\u00a0answers, loss 1.25 to 0.50" in section_of(page, "training")
+    assert "training/sft" in section_of(page, "timings") and "fine-tuned address" in section_of(page, "provenance")
+    assert section_of(page, "results").count("with this behind it: “Faithfulness:4”") == 1

@@ -105,7 +105,7 @@ def test_rows_that_training_leaves_out_are_told_once_by_trainings_reason(tiny, s
     assert "training takes 2 of them and leaves 4 out" in "\n".join(told.lines())
 
 
-@pytest.mark.parametrize(("num_pictures", "said"), [(2, "1 <image> tokens and 2 images"), (0, "the pair has no picture")])
+@pytest.mark.parametrize(("num_pictures", "said"), [(2, "1 places for 2 pictures"), (0, "the pair has no picture")])
 def test_pictures_that_the_template_has_no_place_for_are_a_reason(tiny, store, tmp_path, num_pictures, said):
     model = tmp_path / "one"
     shutil.copytree(tiny, model)
