@@ -142,12 +142,15 @@ class Annotation(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Pair(Row):
-    """A preference: `chosen` over `rejected` as answers to the instruction about the pictures."""
+    """A preference: `chosen` over `rejected` as answers to the instruction about the pictures.
+
+    One of the two may be None: an answer to learn by itself (SFT), or one that was only praised or only blamed (KTO).
+    """
 
     instruction: str
     pictures: list[str]
-    chosen: str
-    rejected: str
+    chosen: str | None
+    rejected: str | None
     chosen_score: float | None = None
     rejected_score: float | None = None
     chosen_id: str | None = None
@@ -158,6 +161,11 @@ class Pair(Row):
     topic: str | None = None
     rule: str
     record: str | None = None  # what it was imported from, as JSON; an export in the same format gives it back
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """The answers that are there, by side: chosen, then rejected."""
+        return {side: text for side, text in (("chosen", self.chosen), ("rejected", self.rejected)) if text is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +185,8 @@ class Reference(Row):
 class Negative(Row):
     """What a pair is held against besides its rejected answer. A spoilt picture's name is `<picture>|<how>|<seed>`.
 
-    `instruction` is another row's, None where none is asked for; `source_ids` are the rows that lent a question or pictures.
+    `instruction` and `response` are other rows', None where none is asked for; `source_ids` are the rows that lent a question,
+    pictures or an answer.
     """
 
     pair_id: str
@@ -185,6 +194,7 @@ class Negative(Row):
     pictures: list[str]
     seed: int
     source_ids: list[str]
+    response: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,13 +35,13 @@ TORCH_FILES = {
     "sightline.engines.image_reward_model",
     "sightline.engines.armorm_model",
     *(f"sightline.train.{name}" for name in ("attention", "dataset", "examples", "features", "log", "logprobs")),
-    *(f"sightline.train.{name}" for name in ("order", "recent", "spoiling", "trainer", "tuning")),
+    *(f"sightline.train.{name}" for name in ("order", "spoiling", "trainer", "tuning")),
 }
 WITHOUT_TORCH = ("report", "formats")
 
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "pydantic_core": "pydantic"}
 NEEDED_BY_OTHERS = {
-    "accelerate": "transformers' Trainer imports it",
+    "num2words": "SmolVLM's processor asks for it",
 }
 
 

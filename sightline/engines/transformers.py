@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sightline.engines.local import Dtype, LocalEngine, in_batches, loading, quiet, torch_dtype
+from sightline.engines.processors import read_processor
 from sightline.engines.roles import ChatReply, ChatRequest, Decoding
 from sightline.engines.weights import fingerprint, locate
 from sightline.errors import RecipeError
@@ -64,12 +64,9 @@ def with_adapter(model: Any, folder: str) -> Any:
 
 
 def load_processor(model: str, revision: str | None = None) -> Any:
-    """The model's processor, padding on the left as generation needs; pictures go through PIL where torchvision is absent."""
-    from transformers import AutoProcessor
-
-    backend = {} if find_spec("torchvision") else {"backend": "pil"}
+    """The model's processor, padding on the left as generation needs."""
     with loading(model):
-        processor = AutoProcessor.from_pretrained(locate(model), revision=revision, **backend)
+        processor = read_processor(model, revision)
     if getattr(processor, "chat_template", None) is None:
         raise RecipeError(
             f"model {model}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar, Literal
 
-from sightline.formats.pairs import PairFormat, imported_pair, need_key, text_of
+from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, text_of
 from sightline.formats.pictures import Album, Gallery, Refused
 from sightline.rows import Pair
 
@@ -35,7 +35,7 @@ class Llava(PairFormat):
         question = known["conversations"][0]["value"]
         if AT_AN_END.sub("", question) != pair.instruction:
             question = _asked(pair)
-        sides = {"conversations": pair.chosen, "rejected_conversations": pair.rejected}
+        sides = dict(zip(("conversations", "rejected_conversations"), both_answers(pair), strict=True))
         turns = {side: _conversation(known[side], question, answer) for side, answer in sides.items()}
         return {**known, "image": paths[0] if one else paths, **turns}
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from sightline.errors import DataError
 from sightline.formats import Format
 from sightline.formats.pictures import Album, Gallery, Refused
 from sightline.formats.records import missing_key, read_records, write_records
@@ -72,6 +73,14 @@ def text_of(value: Any, name: str) -> str:
     if not _is_unicode(value):
         raise Refused(f"{name} is not valid Unicode", "it holds half of a surrogate pair")
     return value
+
+
+def both_answers(pair: Pair) -> tuple[str, str]:
+    """Chosen and rejected; DataError where one is missing, which no format of pairs can say."""
+    if pair.chosen is None or pair.rejected is None:
+        missing = "chosen" if pair.chosen is None else "rejected"
+        raise DataError(f"pair {pair.key}", f"it has no {missing} answer", "this format holds pairs only")
+    return pair.chosen, pair.rejected
 
 
 def need_key(record: dict[str, Any], key: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any, ClassVar, Literal
 
 from sightline.errors import DataError
-from sightline.formats.pairs import PairFormat, imported_pair, need_key, text_of
+from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, text_of
 from sightline.formats.pictures import Album, Gallery, Refused
 from sightline.rows import Pair
 
@@ -29,7 +29,7 @@ class RlaifV(PairFormat):
         if len(pair.pictures) != 1:
             fix = "export to the format llava, which holds several pictures"
             raise DataError(f"pair {pair.key}", f"it has {len(pair.pictures)} pictures; a rlaif_v row holds one", fix)
-        texts = dict(zip(TEXTS, (pair.instruction, pair.chosen, pair.rejected), strict=True))
+        texts = dict(zip(TEXTS, (pair.instruction, *both_answers(pair)), strict=True))
         base = _with_texts(known, texts) if known else _fresh(pair, texts)
         return _with_picture(base, pair, gallery, embed)
 

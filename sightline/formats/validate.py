@@ -60,12 +60,12 @@ def _of_pictures(pair: Pair, store: Store) -> Iterator[tuple[str, str]]:
 def _of_sides(pair: Pair) -> Iterator[tuple[str, str]]:
     if not pair.instruction.strip():
         yield "empty instruction", ""
-    for place, text in (("instruction", pair.instruction), ("chosen", pair.chosen), ("rejected", pair.rejected)):
+    for place, text in {"instruction": pair.instruction, **pair.answers}.items():
         if token := IMAGE_TOKEN.search(text):
             yield "image token in text", f"{token.group()} in {place}"
-    if pair.chosen.strip() == pair.rejected.strip():
+    if pair.chosen is not None and pair.rejected is not None and pair.chosen.strip() == pair.rejected.strip():
         yield "equal answers", _short(pair.chosen)
-    for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+    for side, answer in pair.answers.items():
         for kind, seen in answer_faults(pair.instruction, answer):
             yield kind, f"{side}: {seen}" if seen else side
 

@@ -122,7 +122,7 @@ def pairs(evidence: Evidence, pictures: Pictures, num_pairs: int) -> Pairs | Non
         return None
     opinions = Opinions(evidence.rows("annotations"))
     shown = [_side_by_side(row, opinions, pictures) for row in spread(rows, num_pairs, by=lambda row: row.topic)]
-    lengths = [(len(row.chosen.split()), len(row.rejected.split())) for row in rows]
+    lengths = [(len((row.chosen or "").split()), len((row.rejected or "").split())) for row in rows]
     return Pairs(
         shown=shown,
         count=len(rows),
@@ -136,8 +136,8 @@ def pairs(evidence: Evidence, pictures: Pictures, num_pairs: int) -> Pairs | Non
 
 
 def _side_by_side(row: Pair, opinions: Opinions, pictures: Pictures) -> SideBySide:
-    left = opinions.side(Label("Chosen", "good", row.chosen_model, row.chosen_score), row.chosen, row.chosen_id)
-    right = opinions.side(Label("Rejected", "bad", row.rejected_model, row.rejected_score), row.rejected, row.rejected_id)
+    left = opinions.side(Label("Chosen", "good", row.chosen_model, row.chosen_score), row.chosen or "", row.chosen_id)
+    right = opinions.side(Label("Rejected", "bad", row.rejected_model, row.rejected_score), row.rejected or "", row.rejected_id)
     shown = [pictures.show(name) for name in row.pictures]
     return SideBySide(row.id, shown, row.instruction, row.topic or "", left, right, _against(left, right))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
@@ -95,12 +96,10 @@ def _row(query: Tensor, key: Tensor, value: Tensor, chains: list[Chain], scaling
     made = []
     for start, end, origin, cut in chains:
         seen = [*_prefix(chains, origin, cut), (start, end)]
-        num, before = end - start, sum(b - a for a, b in seen[:-1])
-        mask = None
-        if before:  # a token sees the prefix, and its own chain up to itself
-            mask = torch.ones(num, before + num, dtype=torch.bool, device=query.device).tril(before)
         q, k, v = queries[[(start, end)]][None], keys[seen][None], values[seen][None]
-        attended = scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None, scale=scaling)
+        # a token sees the prefix, and its own chain up to itself; on a GPU this is flash attention without a mask
+        bias = causal_lower_right(end - start, k.shape[2])
+        attended = scaled_dot_product_attention(q, k, v, bias, scale=scaling)
         made.append(attended[0].transpose(0, 1))
     if rest := query.shape[1] - chains[-1][1]:
         made.append(query.new_zeros(rest, query.shape[0], value.shape[-1]))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sightline.engines.transformers import load_model, load_processor
-from sightline.errors import TrainingError
+from sightline.train.families import family_of
 
 if TYPE_CHECKING:
     from sightline.train.examples import Encoder, OpenPicture
     from sightline.train.features import Features
 
 Dtype = Literal["auto", "float32", "bfloat16"]
-
-# Families whose packed pass was shown to equal the plain one. Others read positions or masks in their own ways (Qwen-VL takes
-# three rows of positions) and would be wrong without a sign.
-FAMILIES = ("llava",)
 
 
 class Base:
@@ -27,6 +24,8 @@ class Base:
         self.revision = revision
         self.dtype = dtype
         self._encoders: dict[int | None, Encoder] = {}
+        self.kept_in: tuple[Path, int] | None = None
+        """Folder and bytes of disk for features; None: they stay in memory."""
 
     @cached_property
     def network(self) -> Any:
@@ -38,22 +37,20 @@ class Base:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = {"cuda": "bfloat16"}.get(device.type, "float32") if self.dtype == "auto" else self.dtype
         network = load_model(self.model, self.revision, dtype, device)  # type: ignore[arg-type]
-        if network.config.model_type not in FAMILIES:
-            raise TrainingError(
-                "train.model",
-                f"models of the family '{network.config.model_type}' cannot be trained yet",
-                f"known: {', '.join(FAMILIES)}",
-            )
+        if not family_of(network).whole_pictures:
+            attention.split(network)
         _without_dropout(network)
-        attention.split(network)
-        return network
+        return network.requires_grad_(False)
 
     @cached_property
     def features(self) -> Features:
         """What the untrained vision tower makes of pictures."""
-        from sightline.train.features import Features
+        from sightline.train.features import Disk, Features
 
-        return Features()
+        if self.kept_in is None:
+            return Features()
+        folder, limit = self.kept_in
+        return Features(disk=Disk(folder / str(self.network.dtype).removeprefix("torch."), limit))
 
     @cached_property
     def processor(self) -> Any:
@@ -70,10 +67,8 @@ class Base:
 
     @property
     def context(self) -> int:
-        """Longest path in tokens. A sliding window bounds it too: a mask of our own would not slide."""
-        text = self.network.config.get_text_config()
-        window = getattr(text, "sliding_window", None) or text.max_position_embeddings
-        return min(text.max_position_embeddings, window)
+        """Longest path in tokens."""
+        return int(self.network.config.get_text_config().max_position_embeddings)
 
 
 def _without_dropout(network: Any) -> None:

@@ -57,18 +57,16 @@ class Examples(Dataset["tuple[Tree, list[float]] | None"]):
             return None
         pair = self.pairs[index]
         tree = self.encoder.tree(pair, self.terms, self.negatives.get(pair.id))
-        stored = self.reference[pair.id]
-        if not isinstance(tree, Tree) or any(
-            stored[term.name][1] != len(tree.completion(term.name).tokens) for term in self.terms
-        ):
+        # what has no tokens has no row: an answer that the pair lacks
+        stored = [self.reference[pair.id].get(term.name, (0.0, 0)) for term in self.terms]
+        if not isinstance(tree, Tree) or [count for _, count in stored] != [tree.num_scored(term.name) for term in self.terms]:
             raise TrainingError(
                 "train",
                 f"pair {pair.id} now has other tokens than its stored reference: the chat template or tokenizer changed",
                 "remove the store's folder rows/reference and run again",
             )
         # not zero: an objective that reads a reference which was not computed shall not train
-        logprobs = [stored[term.name][0] for term in self.terms]
-        return tree, [math.nan if logprob is None else logprob for logprob in logprobs]
+        return tree, [math.nan if logprob is None else logprob for logprob, _ in stored]
 
     def sampler(self, seed: int) -> Together | None:
         """An order that keeps pairs of one instruction together; None where each instruction has one pair only."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,10 @@ import torch
 from sightline.errors import TrainingError
 from sightline.rows import Dropped, Negative, Pair
 from sightline.train import spoiling
+from sightline.train.changes import changed
+from sightline.train.features import Inputs
 from sightline.train.objectives import Term
+from sightline.train.positions import Grid
 from sightline.train.recent import Recent
 
 if TYPE_CHECKING:
@@ -20,18 +23,24 @@ if TYPE_CHECKING:
 
     OpenPicture = Callable[[str], PIL.Image.Image]
 
+OF_TEXT = ("input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids")
+"""What a processor makes of the text."""
 CACHE_BYTES = 256 << 20
 """Prepared pictures kept in memory: 190 of LLaVA-1.5's size, all of a miniature run's."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens that follow the parent segment's. `term` names the log-probability that these tokens make up, if one does."""
+    """Tokens that follow the parent segment's. `term` names the log-probability that these tokens make up, if one does.
+
+    `counted` are the places of the tokens that the term counts; None: it counts all.
+    """
 
     tokens: tuple[int, ...]
     parent: int | None = None
     term: str | None = None
     pictures: tuple[str, ...] = ()
+    counted: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,11 @@ class Tree:
     def completion(self, term: str) -> Segment:
         return next(segment for segment in self.segments if segment.term == term)
 
+    def num_scored(self, term: str) -> int:
+        """How many tokens a term counts: 0 where the pair lacks the answer."""
+        found = [segment for segment in self.segments if segment.term == term]
+        return sum(len(segment.tokens if segment.counted is None else segment.counted) for segment in found)
+
 
 @dataclass(frozen=True)
 class _Prompt:
@@ -74,35 +88,63 @@ class _Prompt:
     prefix: tuple[int, ...]
     answers: dict[str, tuple[int, ...]]
 
+    def branch(self, term: Term, parent: int) -> Segment:
+        """The answer of a term, with the tokens of it that count."""
+        tokens, start = self.answers[term.response], len(self.prefix)
+        if term.tokens != "changed":
+            return Segment(tokens, parent, term.name)
+        found = changed(self.prefix + self.answers["rejected"], self.prefix + self.answers["chosen"])
+        places = dict(zip(("rejected", "chosen"), found, strict=True))[term.response]
+        return Segment(tokens, parent, term.name, counted=tuple(at - start for at in places))
+
 
 class _Refused(Exception):
     """A pair cannot be an example; carries reason and detail."""
 
 
 class Pictures:
-    """Pixel values of stored pictures, as the model's image processor makes them; the latest used stay in memory."""
+    """What the model's processor makes of stored pictures, each by itself; the latest used stay in memory."""
 
-    def __init__(self, image_processor: Any, open_picture: OpenPicture) -> None:
-        self.image_processor = image_processor
+    def __init__(self, processor: Any, open_picture: OpenPicture) -> None:
+        self.processor = processor
         self._open = open_picture
-        self._held = Recent(CACHE_BYTES)
+        self._held: Recent[Inputs] = Recent(CACHE_BYTES)
+
+    @property
+    def token(self) -> int:
+        """The token that stands, often many times over, for a picture's features."""
+        # Gemma 3's processor calls a picture's first token its image token
+        words = self.processor.tokenizer
+        named = getattr(words, "image_token", None) or self.processor.image_token
+        return int(words.convert_tokens_to_ids(str(named)))
 
     def open(self, name: str) -> PIL.Image.Image:
         """The picture of this name, spoilt where the name says so."""
         stored, how, seed = spoiling.parts(name)
         return spoiling.spoil_picture(self._open(stored), how, seed)
 
-    def __getitem__(self, name: str) -> torch.Tensor:
+    def __getitem__(self, name: str) -> Inputs:
         if name not in self._held:
-            self.keep(name, self.image_processor(images=[self.open(name)], return_tensors="pt")["pixel_values"][0])
+            self.keep(name, self.processor(images=[self.open(name)], text=[self.processor.image_token], return_tensors="pt"))
         return self._held.use(name)
 
-    def keep(self, name: str, pixels: torch.Tensor) -> None:
-        """Hold a picture's pixel values (noise comes now), and forget the longest unused ones past the bound."""
+    def keep(self, name: str, made: Mapping[str, torch.Tensor]) -> None:
+        """Hold what the processor made of this picture alone (noise comes now); the longest unused go past the bound."""
         if name in self._held:
             return
         _, how, seed = spoiling.parts(name)
-        self._held.hold(name, spoiling.spoil_pixels(pixels, how, seed))
+        inputs = {key: tensor for key, tensor in made.items() if key not in OF_TEXT}
+        inputs["pixel_values"] = spoiling.spoil_pixels(inputs["pixel_values"], how, seed)
+        self._held.hold(name, inputs, sum(tensor.nbytes for tensor in inputs.values()))
+
+    def grid(self, name: str) -> Grid | None:
+        """Frames, rows and columns of the picture's tokens, where its family counts them (Qwen-VL)."""
+        found = self[name].get("image_grid_thw")
+        if found is None:
+            return None
+        frames, rows, columns = found[0].tolist()
+        side = self.processor.image_processor.merge_size
+        return frames, rows // side, columns // side
 
 
 class Encoder:
@@ -116,9 +158,12 @@ class Encoder:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.limit = limit
-        self.pictures = Pictures(processor.image_processor, open_picture)
-        self.reserved = {str(processor.image_token), *self.tokenizer.all_special_tokens}
-        self.picture_token = int(self.tokenizer.convert_tokens_to_ids(str(processor.image_token)))
+        self.pictures = Pictures(processor, open_picture)
+        # more than all_special_tokens, which leaves out what has no name, as the ends of turns of Gemma
+        special = {at: token.content for at, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        self.reserved = {str(processor.image_token), *special.values()}
+        self.picture_token = self.pictures.token
+        self._ends = {self.tokenizer.eos_token_id, *special}
         self._trees: dict[tuple[str, tuple[Term, ...], str], Tree | Dropped] = {}
 
     @property
@@ -138,8 +183,10 @@ class Encoder:
         return self._trees[known]
 
     def _tree(self, pair: Pair, terms: tuple[Term, ...], negative: Negative | None) -> Tree:
-        answers: dict[str, str] = {term.response: getattr(pair, term.response).strip() for term in terms}
-        self._check_texts(pair, negative, answers)
+        asked: set[str] = {term.response for term in terms}
+        unrelated = {"unrelated": negative.response} if negative and negative.response else {}
+        answers = {side: text.strip() for side, text in {**pair.answers, **unrelated}.items() if side in asked}
+        self._check_texts(pair, negative, terms, answers)
         segments: list[Segment] = []
         for which in dict.fromkeys(term.picture for term in terms):
             pictures = tuple(_of(pair, negative, which).pictures)
@@ -168,7 +215,7 @@ class Encoder:
         for question, prompt in prompts.items():
             parent = len(segments)
             segments.append(Segment(prompt.prefix[len(root) :], top, pictures=() if root else pictures))
-            segments += [Segment(prompt.answers[term.response], parent, term.name) for term in wanted[question]]
+            segments += [prompt.branch(term, parent) for term in wanted[question] if term.response in prompt.answers]
 
     def _root(self, prefixes: list[tuple[int, ...]]) -> tuple[int, ...]:
         """What all prompts share: up to the last picture, so that other questions about it find it, too; or nothing."""
@@ -186,7 +233,12 @@ class Encoder:
         prefix = self._expanded(pictures, prompt, plain, shared)
         return _Prompt(prefix, {name: tuple(tokens[shared:]) for name, tokens in full.items()})
 
-    def _check_texts(self, pair: Pair, negative: Negative | None, answers: dict[str, str]) -> None:
+    def _check_texts(self, pair: Pair, negative: Negative | None, terms: tuple[Term, ...], answers: dict[str, str]) -> None:
+        if not pair.answers:
+            raise _Refused("both answers are missing", "a row needs one at least")
+        missing = sorted({term.response for term in terms if not term.optional} - answers.keys())
+        if missing:
+            raise _Refused(f"{missing[0]} answer is missing", "the objective asks for it")
         for name, answer in answers.items():
             if not answer:
                 raise _Refused(f"{name} answer is empty", repr(getattr(pair, name)))
@@ -214,24 +266,28 @@ class Encoder:
         return self.tokenizer.bos_token is None or not text.startswith(self.tokenizer.bos_token)
 
     def _conversation(self, instruction: str, num_pictures: int, answer: str, num_prompt: int) -> list[int]:
-        """Tokens of the whole conversation up to the token that ends the answer, as in generation."""
-        text, end = self._rendered(instruction, num_pictures, answer), self.tokenizer.eos_token_id
+        """Tokens of the whole conversation up to the one that ends the answer: the first special one that the template writes."""
+        text = self._rendered(instruction, num_pictures, answer)
         tokens = self._tokens(text)
-        if end in tokens[num_prompt:]:
-            return tokens[: tokens.index(end, num_prompt) + 1]
-        return [*self._tokens(text.rstrip()), end]  # LLaVA-1.5's template writes a space after an answer, and no end
+        for at in range(num_prompt, len(tokens)):
+            if tokens[at] in self._ends:
+                return tokens[: at + 1]
+        # LLaVA-1.5's template writes a space after an answer, and no end
+        return [*self._tokens(text.rstrip()), self.tokenizer.eos_token_id]
 
     def _expanded(self, pictures: tuple[str, ...], prompt: str, plain: list[int], shared: int) -> tuple[int, ...]:
         """The prompt's first `shared` tokens with each picture's placeholder as many times as the processor says."""
         if not pictures:
             return tuple(plain[:shared])
+        if (found := prompt.count(str(self.processor.image_token))) != len(pictures):
+            raise _Refused("the chat template shows other pictures", f"{found} places for {len(pictures)} pictures")
         try:
             opened = [self.pictures.open(name) for name in pictures]
         except OSError as error:
             raise _Refused("a picture cannot be read", str(error)) from error
         made = self.processor(images=opened, text=[prompt], add_special_tokens=self._adds_bos(prompt), return_tensors="pt")
-        for name, pixels in zip(pictures, made["pixel_values"], strict=True):
-            self.pictures.keep(name, pixels)
+        if len(pictures) == 1:
+            self.pictures.keep(pictures[0], made)
         expanded, tail = made["input_ids"][0].tolist(), plain[shared:]
         kept = len(expanded) - len(tail)
         # a tokenizer may join the prompt's last letters with the answer's first; a picture it never touches

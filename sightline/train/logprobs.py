@@ -6,19 +6,23 @@ P distinct pictures, M places of pictures.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sightline.train import attention
 from sightline.train.examples import Pictures, Segment, Tree
-from sightline.train.features import Features
+from sightline.train.families import family_of
+from sightline.train.features import Features, encode
 from sightline.train.objectives import Logprobs, Term
+from sightline.train.positions import on_three_axes
 
 LOGITS_AT_ONCE = 1 << 24
 """Tokens times words whose logits may exist together (64 MB in float32); more are made in pieces, and again for gradients."""
@@ -45,8 +49,10 @@ def pack(trees: Sequence[Tree], terms: Sequence[Term], pictures: Pictures, pad: 
         "scored": scored,
     }
     batch["chains"] = torch.tensor([chain for at, row in enumerate(rows) for chain in attention.chains(at, row)])
-    counts = [[len(tree.completion(term.name).tokens) for term in terms] for tree in trees]
-    return {**batch, "places": torch.tensor(places), "num_tokens": torch.tensor(counts), **_pictures(rows, pictures)}
+    places, further = _further(trees, terms, scored, places)
+    counts = [[tree.num_scored(term.name) for term in terms] for tree in trees]
+    batch |= {"places": torch.tensor(places), "num_tokens": torch.tensor(counts), **further}
+    return {**batch, **_pictures(rows, pictures), **_axes(rows, pictures, width)}
 
 
 @dataclass
@@ -63,7 +69,8 @@ class _Node:
 
 
 def merged(trees: Sequence[Tree], terms: Sequence[Term]) -> tuple[list[Tree], list[list[int]]]:
-    """Trees with one root each that hold each shared segment once, their terms numbered; and the number (B, K) of each term."""
+    """Trees with one root each that hold each shared segment once, their terms numbered; and the number (B, K) of each term, -1
+    where a tree lacks it."""
     top, count, places = _Node(Segment(())), 0, []
     for tree in trees:
         nodes: list[_Node] = []
@@ -75,7 +82,7 @@ def merged(trees: Sequence[Tree], terms: Sequence[Term]) -> tuple[list[Tree], li
                 if node.completion is None:
                     node.completion, count = count, count + 1
                 numbers[segment.term] = node.completion
-        places.append([numbers[term.name] for term in terms])
+        places.append([numbers.get(term.name, -1) for term in terms])
     return [Tree("", tuple(_flat(root, None, 0))) for root in top.children.values()], places
 
 
@@ -114,6 +121,38 @@ def _scored(at: int, tree: Tree) -> Iterator[tuple[int, int, int, int]]:
             yield at, column, token, int(segment.term)
 
 
+def _further(
+    trees: Sequence[Tree], terms: Sequence[Term], scored: Tensor, places: list[list[int]]
+) -> tuple[list[list[int]], dict[str, Tensor]]:
+    """The places, with a completion of its own for each term that counts other tokens than an answer's; and what these count.
+
+    `changed`: (scored token, completion) of tokens that count once more. `guessed`: (scored token, the same one after the spoilt
+    picture, completion) where the token that counts is one that the model itself will name.
+    """
+    tokens_of: dict[int, list[int]] = defaultdict(list)
+    for index, completion in enumerate(scored[:, 3].tolist()):
+        tokens_of[completion].append(index)
+    first, numbers = len(tokens_of), dict[Any, int]()
+    rows, found = [list(row) for row in places], {"changed": list[list[int]](), "guessed": list[list[int]]()}
+    for tree, row in zip(trees, rows, strict=True):
+        for at, term in enumerate(terms):
+            if term.tokens == "all":
+                continue
+            own = tokens_of[row[at]]
+            entries: list[tuple[int, ...]]
+            if term.tokens == "changed":
+                entries = [(own[place],) for place in tree.completion(term.name).counted or ()]
+            else:
+                spoilt = row[terms.index(replace(term, picture="negative", tokens="all"))]
+                entries = list(zip(own, tokens_of[spoilt], strict=True))
+            key = (term.tokens, *entries)
+            if key not in numbers:
+                numbers[key] = first + len(numbers)
+                found[term.tokens] += [[*entry, numbers[key]] for entry in entries]
+            row[at] = numbers[key]
+    return rows, {kind: torch.tensor(entries) for kind, entries in found.items() if entries}
+
+
 def _ancestors(trees: Sequence[Tree]) -> Tensor:
     """(R, S, S): whether a token of the first segment may see one of the second."""
     size = max(len(tree.segments) for tree in trees)
@@ -129,17 +168,27 @@ def _pictures(trees: Sequence[Tree], pictures: Pictures) -> dict[str, Any]:
     if not places:
         return {}
     distinct = {name: index for index, name in enumerate(dict.fromkeys(places))}
-    pixels = torch.stack([pictures[name] for name in distinct])
-    return {"names": list(distinct), "pixels": pixels, "pictures": torch.tensor([distinct[name] for name in places])}
+    inputs = [pictures[name] for name in distinct]
+    return {"names": list(distinct), "inputs": inputs, "pictures": torch.tensor([distinct[name] for name in places])}
+
+
+def _axes(trees: Sequence[Tree], pictures: Pictures, width: int) -> dict[str, Tensor]:
+    """Positions (3, R, T) on three axes, for families that count a picture's rows and columns."""
+    names = {name for tree in trees for segment in tree.segments for name in segment.pictures}
+    grids = {name: grid for name in names if (grid := pictures.grid(name)) is not None}
+    if not grids:
+        return {}
+    rows = [on_three_axes(tree, grids, pictures.token) for tree in trees]
+    return {"axes": torch.tensor([[axis + [0] * (width - len(axis)) for axis in row] for row in rows]).transpose(0, 1)}
 
 
 def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     """The batch with its tensors on the device; names stay."""
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
+    return send_to_device(batch, device)
 
 
 class TreeScorer(nn.Module):
-    """A LLaVA (bare or under PEFT) as a module from packed trees to summed log-probabilities (B, K).
+    """A model (bare or under PEFT) as a module from packed trees to summed log-probabilities (B, K).
 
     Everything happens in `forward`, so that wrappers for many devices see each use of each parameter.
     """
@@ -149,6 +198,7 @@ class TreeScorer(nn.Module):
         super().__init__()
         self.network = network
         self.features = features
+        self.family = family_of(network)
 
     @property
     def base(self) -> Any:
@@ -160,35 +210,55 @@ class TreeScorer(nn.Module):
         base = self.base
         made = base.model(
             input_ids=batch["tokens"],
-            position_ids=batch["positions"],
+            position_ids=batch.get("axes", batch["positions"]),
             mm_encoder_outputs=self._encoded(batch),
             use_cache=False,
             **self._sight(batch),
         )
-        row, column, token, completion = batch["scored"].unbind(1)
-        scores_N = token_logprobs(base.lm_head, made.last_hidden_state[row, column], token)
-        sums_C = scores_N.new_zeros(int(batch["places"].max()) + 1).index_add(0, completion, scores_N)
+        return self._sums(made.last_hidden_state, batch)
+
+    def _sums(self, hidden: Tensor, batch: dict[str, Any]) -> Tensor:
+        """(B, K) from the hidden states (R, T, H)."""
+        scored, head = batch["scored"], self.base.lm_head
+        if "guessed" in batch:
+            scored = torch.cat([scored, _guessed(head, hidden, scored, batch["guessed"])])
+        row, column, token, completion = scored.unbind(1)
+        scores_N = token_logprobs(head, hidden[row, column], token)
+        # one place more than there are completions: it stays 0, and -1, which is what a pair lacks, finds it
+        sums_C = scores_N.new_zeros(int(batch["places"].max()) + 2).index_add(0, completion, scores_N)
+        if "changed" in batch:
+            again, completion = batch["changed"].unbind(1)
+            sums_C = sums_C.index_add(0, completion, scores_N[again])
         return sums_C[batch["places"]]
 
-    def _sight(self, batch: dict[str, Any]) -> dict[str, Tensor | None]:
-        """What says which tokens see which: chains for long rows, a mask for short ones."""
-        if attention.is_split(self.base) and batch["tokens"].shape[1] >= attention.SPLIT_FROM:
+    def _sight(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What says which tokens see which: chains for long rows, masks for short ones and where a window slides."""
+        text = self.base.config.get_text_config()
+        window = getattr(text, "sliding_window", None)
+        slides = window is not None and int(batch["positions"].max()) >= window
+        if attention.is_split(self.base) and batch["tokens"].shape[1] >= attention.SPLIT_FROM and not slides:
             return {"attention_mask": None, "chains": batch["chains"]}
-        # only a 4-D mask is taken as it is: a 2-D one, or none, reads restarting positions as other documents
-        return {"attention_mask": tree_mask(batch["segments"], batch["positions"], batch["ancestors"])[:, None]}
+        shown = batch["tokens"] == self.base.config.image_token_id if self.family.whole_pictures else None
+        # only 4-D masks are taken as they are: a 2-D one, or none, reads restarting positions as other documents
+        everything = tree_mask(batch["segments"], batch["positions"], batch["ancestors"], shown)[:, None]
+        near = everything if window is None else everything & within(batch["positions"], window)[:, None]
+        if "sliding_attention" in (getattr(text, "layer_types", None) or ()):
+            return {"attention_mask": {"full_attention": everything, "sliding_attention": near}}
+        return {"attention_mask": near}
 
     def _encoded(self, batch: dict[str, Any]) -> dict[str, Any] | None:
         """Features of each distinct picture, made once, laid out in the order of the places that show them."""
-        if "pixels" not in batch:
+        if "inputs" not in batch:
             return None
-        base, pixels = self.base, batch["pixels"].to(self.base.dtype)
-        if self.features is None:
-            encoded = base.model.get_image_features(pixel_values=pixels, return_dict=True)
-        else:
-            held = [self.features.of(base.model, name, one) for name, one in zip(batch["names"], pixels, strict=True)]
-            encoded = BaseModelOutputWithPooling(pooler_output=base.model.multi_modal_projector(torch.stack(held)))
-        encoded.pooler_output = [encoded.pooler_output[index] for index in batch["pictures"].tolist()]
-        return {"image": encoded}
+        model, dtype = self.base.model, self.base.dtype
+        inputs = [
+            {name: value.to(dtype) if value.is_floating_point() else value for name, value in one.items()}
+            for one in batch["inputs"]
+        ]
+        made = encode(model, inputs) if self.features is None else self.features.of(model, self.family, batch["names"], inputs)
+        pooled, *deeper = zip(*(made[index] for index in batch["pictures"].tolist()), strict=True)
+        entering = torch.cat(pooled) if self.family.joined else pooled
+        return {"image": SimpleNamespace(pooler_output=entering, deepstack_features=deeper)}
 
 
 def as_logprobs(
@@ -203,25 +273,52 @@ def as_logprobs(
     )
 
 
-def tree_mask(segments: Tensor, positions: Tensor, ancestors: Tensor) -> Tensor:
-    """(R, T, T): which tokens (second axis) see which (third): those before them on their own path."""
+def tree_mask(segments: Tensor, positions: Tensor, ancestors: Tensor, shown: Tensor | None = None) -> Tensor:
+    """(R, T, T): which tokens (second axis) see which (third): those before them on their own path.
+
+    `shown` (R, T) marks the tokens of pictures where those of one picture, which stand behind each other, all see each other.
+    """
     real = segments >= 0
     at = segments.clamp(min=0)
     rows = torch.arange(len(segments), device=segments.device)[:, None, None]
     seen = ancestors[rows, at[:, :, None], at[:, None, :]] & (positions[:, None, :] <= positions[:, :, None])
+    if shown is not None:
+        starts = shown & ~nn.functional.pad(shown, (1, 0))[:, :-1]
+        picture = starts.cumsum(1).masked_fill(~shown, -1)
+        seen |= (picture[:, :, None] == picture[:, None, :]) & shown[:, :, None]
     seen &= real[:, :, None] & real[:, None, :]
     # padding sees itself: a row of the mask without a True makes NaN
     return seen | torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
 
 
+def within(positions: Tensor, window: int) -> Tensor:
+    """(R, T, T): which tokens are less than a window behind, or ahead. Distance counts on the token's own path."""
+    return (positions[:, :, None] - positions[:, None, :]) < window
+
+
+def _guessed(head: Callable[[Tensor], Tensor], hidden: Tensor, scored: Tensor, guessed: Tensor) -> Tensor:
+    """More of `scored`, (row, column, token, completion): the tokens likeliest after the spoilt picture, scored after the own."""
+    own, spoilt, completion = guessed.unbind(1)
+    row, column = scored[spoilt, :2].unbind(1)
+    with torch.no_grad():
+        size = _at_once(head, LOGITS_AT_ONCE)
+        token = torch.cat([head(some).argmax(-1) for some in hidden[row, column].split(size)])
+    return torch.stack([*scored[own, :2].unbind(1), token, completion], dim=1)
+
+
 def token_logprobs(head: Callable[[Tensor], Tensor], hidden: Tensor, tokens: Tensor, at_once: int = LOGITS_AT_ONCE) -> Tensor:
     """(N,): log-probability of each token under the head's words, of hidden states (N, H)."""
-    words = getattr(head, "out_features", None) or head.weight.shape[0]  # type: ignore[attr-defined]
-    size = max(1, at_once // words)
+    size = _at_once(head, at_once)
     if len(tokens) <= size:
         return _score(head, hidden, tokens)
     pieces = zip(hidden.split(size), tokens.split(size), strict=True)
     return torch.cat([checkpoint(_score, head, some, wanted, use_reentrant=False) for some, wanted in pieces])
+
+
+def _at_once(head: Callable[[Tensor], Tensor], num_logits: int) -> int:
+    """How many tokens have so many logits."""
+    words = getattr(head, "out_features", None) or head.weight.shape[0]  # type: ignore[attr-defined]
+    return max(1, num_logits // words)
 
 
 def _score(head: Callable[[Tensor], Tensor], hidden: Tensor, tokens: Tensor) -> Tensor:

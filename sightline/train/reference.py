@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import PrivateAttr
@@ -34,6 +35,8 @@ class ReferenceLogprobs(Step):
     """Stands for the model's files, processor included."""
     terms: list[str]
     """Log-probabilities that the objective needs, by name."""
+    optional: list[str] = []
+    """Those of them that a pair may lack, which then has no row of them."""
     computed: bool = True
     """False for an objective that reads no reference: pairs are looked at all the same, and no model is asked."""
     max_length: int | None = None
@@ -55,7 +58,7 @@ class ReferenceLogprobs(Step):
 
         use.engines.free()
         encoder = self.base.encoder(self.max_length, use.picture)
-        terms = tuple(Term.read(name) for name in self.terms)
+        terms = tuple(replace(Term.read(name), optional=name in self.optional) for name in self.terms)
         keys = {pair.id: pair.key for pair in inputs[0]}
         held = list(with_negatives(*inputs))
         made = [encoder.tree(pair, terms, negative) for pair, negative in held]
@@ -64,7 +67,9 @@ class ReferenceLogprobs(Step):
         trees = [[one for one in group if isinstance(one, Tree)] for group in groups]
         for tree, sums in self._scored([group for group in trees if group], encoder, terms):
             for term, logprob in zip(terms, sums, strict=True):
-                length = len(tree.completion(term.name).tokens)
+                length = tree.num_scored(term.name)
+                if not length:
+                    continue
                 row_id = digest("reference", self.weights, tree.pair_id, term.name)
                 yield Reference(
                     id=row_id, key=keys[tree.pair_id], pair_id=tree.pair_id, term=term.name, logprob=logprob, num_tokens=length

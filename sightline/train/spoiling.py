@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import PIL.Image
 
 NUM_STEPS = 1000
+MCM_DPO = "mcm_dpo"
+"""In a name: as MCM-DPO's code does it (`Negatives.compat`)."""
 
 
 def parts(name: str) -> tuple[str, str, int]:
@@ -27,19 +29,25 @@ def spoil_picture(picture: PIL.Image.Image, how: str, seed: int) -> PIL.Image.Im
     from PIL import Image
 
     rng = np.random.default_rng(seed)
+    how, _, code = how.partition(":")
     if how == "black":
         return Image.new("RGB", picture.size)
     if how == "crop":
         width, height = max(1, picture.width // 2), max(1, picture.height // 2)
+        if code == MCM_DPO:
+            width, height = min(picture.width, 240), min(picture.height, 320)
         left, top = (int(rng.integers(0, room + 1)) for room in (picture.width - width, picture.height - height))
         return picture.crop((left, top, left + width, top + height))
     if how == "rotate":
-        return picture.rotate(float(rng.uniform(10, 80)), resample=Image.Resampling.BILINEAR)
+        how_sampled = Image.Resampling.NEAREST if code == MCM_DPO else Image.Resampling.BILINEAR
+        return picture.rotate(float(rng.uniform(10, 80)), resample=how_sampled)
     return picture
 
 
 def spoil_pixels(pixels: Tensor, how: str, seed: int) -> Tensor:
-    """The processor's numbers, with diffusion noise where the name asks for it."""
+    """The processor's numbers, with diffusion noise where the name asks for it; all 0, a mean grey, for MCM-DPO's black."""
+    if how == f"black:{MCM_DPO}":
+        return torch.zeros_like(pixels)
     if not how.startswith("noise:"):
         return pixels
     kept, added = noise_factors(int(how.removeprefix("noise:")))

@@ -15,17 +15,10 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from sightline import processes
 from sightline.engines.local import quiet
 from sightline.errors import TrainingError
+from sightline.train.families import family_of
 
 if TYPE_CHECKING:
     from sightline.train import Train
-
-PARTS = {
-    "vision_tower": ("model.vision_tower",),
-    "projector": ("model.multi_modal_projector",),
-    "language_model": ("model.language_model",),
-}
-HEAD = ("lm_head",)
-"""Words out of the language model: part of it where it trains whole; adapters leave it alone."""
 
 
 def tune(network: Any, section: Train) -> Any:
@@ -37,9 +30,9 @@ def tune(network: Any, section: Train) -> Any:
     whole = [part for part, mode in section.parts.items() if mode == "full"]
     if adapted:
         return _with_adapter(network, section, adapted, whole)
-    for part in whole:
-        for prefix in _prefixes(part):
-            network.get_submodule(prefix).requires_grad_(True)
+    family = family_of(network)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(family.part_of(name) in whole)
     return network
 
 
@@ -51,10 +44,6 @@ def recompute(network: Any) -> None:
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-def _prefixes(part: str) -> tuple[str, ...]:
-    return PARTS[part] + (HEAD if part == "language_model" else ())
-
-
 def _with_adapter(network: Any, section: Train, adapted: list[str], whole: list[str]) -> Any:
     from peft import LoraConfig, get_peft_model
 
@@ -64,7 +53,7 @@ def _with_adapter(network: Any, section: Train, adapted: list[str], whole: list[
         lora_dropout=section.lora.dropout,
         # a pattern and no set of names: a set is written in another order by every process
         target_modules="|".join(lora_pattern(network, part) for part in adapted),
-        modules_to_save=[prefix.rpartition(".")[2] for part in whole for prefix in PARTS[part]] or None,
+        modules_to_save=[name for part in whole for name in _modules(network, part)] or None,
     )
     torch.manual_seed(section.seed or 0)  # adapters start from random numbers
     with quiet():
@@ -72,37 +61,49 @@ def _with_adapter(network: Any, section: Train, adapted: list[str], whole: list[
 
 
 def lora_pattern(network: nn.Module, part: str) -> str:
-    """A regular expression for the names of a part's linear layers."""
-    (prefix,) = PARTS[part]
-    names = (name for name, module in network.named_modules() if isinstance(module, nn.Linear) and name.startswith(f"{prefix}."))
-    leaves = sorted({name.rpartition(".")[2] for name in names})
-    return rf"{re.escape(prefix)}\.(?:.*\.)?(?:{'|'.join(leaves)})"
+    """A regular expression for the names of a part's linear layers; TrainingError where it has none."""
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    found = []
+    for prefix in family_of(network).parts[part]:
+        leaves = sorted({name.rpartition(".")[2] for name in linear if name.startswith(f"{prefix}.")})
+        if leaves:  # the head is one itself, and no start of another's name
+            found.append(rf"{re.escape(prefix)}\.(?:.*\.)?(?:{'|'.join(leaves)})")
+    if not found:
+        raise TrainingError(f"train.{part}", "this model's has no linear layers to put adapters on", "use full or frozen")
+    return "|".join(found)
 
 
-def part_of(name: str) -> str:
-    """Which part of the model a parameter belongs to, by its name (bare or under PEFT)."""
-    for part in PARTS:
-        if any(f"{prefix}." in name for prefix in _prefixes(part)):
-            return part
-    raise KeyError(name)
+def _modules(network: nn.Module, part: str) -> list[str]:
+    """The last names of a part's modules, as PEFT takes them; the modules of a list one by one."""
+    modules = dict(network.named_modules())
+    names = []
+    for prefix in family_of(network).parts[part]:
+        last = prefix.rpartition(".")[2]
+        if isinstance(modules.get(prefix), nn.ModuleList):
+            names += [f"{last}.{at}" for at, _ in enumerate(modules[prefix])]
+        elif prefix in modules:
+            names.append(last)
+    return names
 
 
 def count_trained(network: nn.Module) -> dict[str, int]:
     """Numbers that train, by part."""
-    counts = dict.fromkeys(PARTS, 0)
+    family = family_of(network)
+    counts = dict.fromkeys(family.parts, 0)
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            counts[part_of(name)] += parameter.numel()
+            counts[family.part_of(name)] += parameter.numel()
     return counts
 
 
 def parameter_groups(network: nn.Module, section: Train) -> list[dict[str, Any]]:
     """Trained parameters by learning rate and weight decay; biases and norms (vectors) never decay."""
+    family = family_of(network)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             decay = section.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((section.rate(part_of(name)), decay), []).append(parameter)
+            groups.setdefault((section.rate(family.part_of(name)), decay), []).append(parameter)
     return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()]
 
 

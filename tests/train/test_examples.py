@@ -10,7 +10,7 @@ from sightline.errors import TrainingError
 from sightline.execute import Use
 from sightline.rows import Dropped, Pair
 from sightline.train.examples import CACHE_BYTES, Encoder, Pictures
-from sightline.train.objectives import Term
+from sightline.train.objectives import CHANGED_TERMS, Term
 
 from .conftest import draw_pairs
 
@@ -69,6 +69,13 @@ def test_a_template_without_an_end_gets_one_and_no_space_before_it(encoder, pair
     assert encoder.tokenizer.decode(chosen[:-1]) == f" {pair.chosen}"
 
 
+def test_a_template_that_shows_no_picture_is_told(encoder, pair):
+    encoder.processor.chat_template = "{% for turn in messages %}{{ turn['content'][-1]['text'] }}{% endfor %}"
+    refused = encoder.tree(pair, TERMS)
+    assert isinstance(refused, Dropped)
+    assert (refused.reason, refused.detail) == ("the chat template shows other pictures", "0 places for 1 pictures")
+
+
 def test_a_template_that_writes_the_first_token_does_not_write_it_twice(encoder, pair):
     before = paths(encoder, pair)
     encoder.processor.chat_template = "{{ bos_token }}" + encoder.processor.chat_template
@@ -93,6 +100,8 @@ def test_letters_that_join_across_the_border_belong_to_the_branches(encoder, pai
     ("changes", "reason"),
     [
         ({"rejected": ""}, "rejected answer is empty"),
+        ({"rejected": None}, "rejected answer is missing"),
+        ({"chosen": None, "rejected": None}, "both answers are missing"),
         ({"chosen": " \n"}, "chosen answer is empty"),
         ({"chosen": "A cat.", "rejected": " A cat. "}, "the answers are equal"),
         ({"chosen": "An <image> of a cat."}, "text holds a token that the model reserves"),
@@ -106,6 +115,26 @@ def test_a_pair_that_cannot_be_trained_on_is_dropped_with_its_reason(encoder, pa
     assert isinstance(refused, Dropped)
     assert (refused.key, refused.row_id, refused.reason) == (pair.key, pair.id, reason)
     assert refused.detail
+
+
+def test_a_pair_may_lack_an_answer_that_is_optional(encoder, pair):
+    terms = tuple(replace(term, optional=True) for term in TERMS)
+    tree = encoder.tree(replace(pair, rejected=None), terms)
+    assert [segment.term for segment in tree.segments if segment.term] == ["chosen"]
+    assert tree.num_scored("chosen") == len(tree.completion("chosen").tokens) and tree.num_scored("rejected") == 0
+    assert encoder.tree(replace(pair, id="empty", rejected=" "), terms).reason == "rejected answer is empty"
+    assert encoder.tree(replace(pair, id="neither", chosen=None, rejected=None), terms).reason == "both answers are missing"
+
+
+def test_changed_tokens_are_places_in_the_answers(encoder, pair):
+    """The rule by hand is in test_changes.py."""
+    pair = replace(pair, chosen="The picture shows a red cup in the park.", rejected="The picture shows a blue cup in the park.")
+    tree = encoder.tree(pair, (*TERMS, *CHANGED_TERMS))
+    for side, word in (("chosen", "red"), ("rejected", "blue")):
+        segment = tree.completion(f"{side}/changed")
+        assert encoder.tokenizer.decode([segment.tokens[at] for at in segment.counted]).strip() == word
+        assert segment.tokens == tree.completion(side).tokens
+        assert tree.num_scored(f"{side}/changed") == len(segment.counted) < tree.num_scored(side)
 
 
 def test_too_long_says_how_long_and_the_bound_is_exact(encoder, pair):
@@ -126,5 +155,5 @@ def test_prepared_pictures_stay_within_their_bound():
 
     pictures = Pictures(None, lambda name: None)
     for name in "abc":
-        pictures.keep(name, torch.empty(CACHE_BYTES // 2, dtype=torch.uint8))
-    assert list(pictures._held) == ["b", "c"]
+        pictures.keep(name, {"input_ids": torch.zeros(1), "pixel_values": torch.empty(CACHE_BYTES // 2, dtype=torch.uint8)})
+    assert [name for name in "abc" if name in pictures._held] == ["b", "c"]

@@ -13,10 +13,10 @@ from sightline.execute import Use
 from sightline.rows import Pair
 from sightline.train import attention, logprobs
 from sightline.train.examples import Encoder, Segment, Tree
-from sightline.train.features import Features
+from sightline.train.features import Disk, Features
 from sightline.train.logprobs import TreeScorer, merged, pack, token_logprobs
 from sightline.train.negatives import MakeNegatives, Negatives
-from sightline.train.objectives import ALL_TERMS, Term
+from sightline.train.objectives import CROSSED_TERMS, Term
 from sightline.train.spoiling import parts, spoil_pixels
 from sightline.train.tuning import recompute
 
@@ -63,6 +63,12 @@ def network_either_way(request, tiny, monkeypatch):
 
 def plain(network: nn.Module, encoder: Encoder, pair: Pair, answer: str) -> Tensor:
     """The sum over an answer's tokens, from an ordinary forward pass over prompt and answer."""
+    scores, tokens = plain_scores(network, encoder, pair, answer)
+    return scores.gather(1, tokens[:, None]).sum()
+
+
+def plain_scores(network: nn.Module, encoder: Encoder, pair: Pair, answer: str) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of all words (N, V) in the places of an answer's tokens, and these tokens (N,)."""
     processor = encoder.processor
     turns = [
         {"role": "user", "content": [*({"type": "image"} for _ in pair.pictures), {"type": "text", "text": pair.instruction}]}
@@ -77,7 +83,7 @@ def plain(network: nn.Module, encoder: Encoder, pair: Pair, answer: str) -> Tens
         pixels = [spoil_pixels(one, *how) for one, how in zip(inputs["pixel_values"], spoiling, strict=True)]
         inputs["pixel_values"] = torch.stack(pixels).double()
     scores = network(**inputs).logits[0, :-1].log_softmax(-1)
-    return scores.gather(1, inputs["input_ids"][0, 1:, None])[start - 1 :].sum()
+    return scores[start - 1 :], inputs["input_ids"][0, start:]
 
 
 def packed(network: nn.Module, encoder: Encoder, pairs: list[Pair]) -> Tensor:
@@ -126,7 +132,7 @@ def test_all_pairs_of_an_instruction_are_one_tree_with_the_gradients_of_separate
     trees = [encoder.tree(one, TERMS) for one in [*six, about_the_same]]
     batch = pack(trees, TERMS, encoder.pictures, encoder.pad)
     rows, _ = merged(trees, TERMS)
-    assert len(rows) == 1 and len(batch["pixels"]) == 1  # seven pairs share the picture, six of them the question
+    assert len(rows) == 1 and len(batch["inputs"]) == 1  # seven pairs share the picture, six of them the question
     assert sum(segment.term is not None for segment in rows[0].segments) == 4 + 2
     assert rows[0].num_tokens < sum(tree.num_tokens for tree in trees) / 2
     together = TreeScorer(network)(batch)
@@ -142,10 +148,10 @@ def test_all_eight_terms_have_the_logprobs_of_plain_rows(network_either_way, enc
     drawn = [replace(pair, instruction=f"{pair.instruction} {at} cup.") for at, pair in enumerate(draw_pairs(store, 3))]
     step = MakeNegatives(parts=["picture", "question"], settings=Negatives(picture=kind))
     negatives = list(step.make(Use(Engines({}), store, 0), drawn))
-    trees = [encoder.tree(pair, ALL_TERMS, negative) for pair, negative in zip(drawn, negatives, strict=True)]
-    sums = TreeScorer(network_either_way)(pack(trees, ALL_TERMS, encoder.pictures, encoder.pad))
+    trees = [encoder.tree(pair, CROSSED_TERMS, negative) for pair, negative in zip(drawn, negatives, strict=True)]
+    sums = TreeScorer(network_either_way)(pack(trees, CROSSED_TERMS, encoder.pictures, encoder.pad))
     for row, pair, negative in zip(sums, drawn, negatives, strict=True):
-        for value, term in zip(row, ALL_TERMS, strict=True):
+        for value, term in zip(row, CROSSED_TERMS, strict=True):
             question = pair.instruction if term.question == "own" else negative.instruction
             pictures = pair.pictures if term.picture == "own" else negative.pictures
             asked = replace(pair, instruction=question, pictures=pictures)
@@ -169,12 +175,31 @@ def test_kept_features_change_nothing_and_stay_within_their_bound(network, encod
     batch, features = pack(trees, TERMS, encoder.pictures, encoder.pad), Features()
     for _ in range(2):
         assert (TreeScorer(network, features)(batch) - TreeScorer(network)(batch)).abs().max() < 1e-9
-    assert list(features._held) == batch["names"]
-    one = features.of(network.model, batch["names"][0], batch["pixels"][0])
-    assert one.shape == (9, 32)  # a miniature picture's cells, the tiny tower's width
+    one = features._held.use(batch["names"][0])
+    assert one.shape == (1, 9, 32)  # a miniature picture's cells, the tiny tower's width
     small = Features(limit=one.nbytes)
     TreeScorer(network, small)(batch)
-    assert list(small._held) == batch["names"][-1:]
+    assert [name for name in batch["names"] if name in small._held] == batch["names"][-1:]
+
+
+def test_features_on_disk_outlive_a_run_within_their_bound(network, encoder, pairs, tmp_path):
+    folder = tmp_path / "features"
+    batch = pack([encoder.tree(pair, TERMS) for pair in pairs], TERMS, encoder.pictures, encoder.pad)
+    before = TreeScorer(network)(batch)
+    TreeScorer(network, Features(disk=Disk(folder, 1 << 20)))(batch)
+    size = {path.stat().st_size for path in folder.iterdir()}.pop()
+    assert len(list(folder.iterdir())) == len(batch["names"]) == 2
+    seen: list[int] = []
+    hook = network.model.vision_tower.register_forward_hook(lambda *given: seen.append(1))
+    after = TreeScorer(network, Features(disk=Disk(folder, 1 << 20)))(batch)
+    assert not seen
+    assert (after - before).abs().max() < 1e-9
+    crowded = Disk(folder, 2 * size)
+    crowded.read(batch["names"][0])
+    crowded.write("another", crowded.read(batch["names"][0]))
+    hook.remove()
+    assert crowded.read(batch["names"][1]) is None  # unused for longest
+    assert crowded.read("another").equal(crowded.read(batch["names"][0]))
 
 
 def test_a_deeper_tree_sees_its_own_path_only(network_either_way, encoder):

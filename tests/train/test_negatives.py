@@ -10,6 +10,7 @@ import torch
 from sightline.engines import Engines
 from sightline.execute import Use
 from sightline.rows import Dropped, Negative, Pair
+from sightline.store.shards import Shard, Store
 from sightline.train.negatives import MakeNegatives, Negatives, spoilt
 from sightline.train.spoiling import noise_factors, spoil_picture, spoil_pixels
 
@@ -59,6 +60,18 @@ def test_black_is_black_and_rotation_keeps_the_size():
     assert turned.size == (60, 40) and not np.array_equal(np.asarray(turned), np.asarray(picture()))
 
 
+def test_compat_spoils_as_mcm_dpos_code_does():
+    """Its black is 0 after normalising; its crop takes PIL's (width, height) for (height, width)."""
+    pixels = torch.full((3, 4, 4), 2.0)
+    assert not spoil_pixels(pixels, "black:mcm_dpo", 0).any() and spoil_pixels(pixels, "black", 0) is pixels
+    assert spoil_picture(PIL.Image.new("RGB", (500, 400)), "crop:mcm_dpo", 1).size == (240, 320)
+    assert spoil_picture(PIL.Image.new("RGB", (200, 600)), "crop:mcm_dpo", 1).size == (200, 320)
+    turned, whole = (np.asarray(one).reshape(-1, 3) for one in (spoil_picture(picture(), "rotate:mcm_dpo", 1), picture()))
+    assert {*map(tuple, turned)} <= {(0, 0, 0), *map(tuple, whole)}  # the nearest pixels, no others
+    assert spoilt("a", Negatives(picture="black", compat="mcm_dpo"), 7) == "a|black:mcm_dpo|7"
+    assert spoilt("a", Negatives(compat="mcm_dpo"), 7) == "a|noise:700|7"
+
+
 def test_a_question_is_another_rows_and_does_not_depend_on_the_order(store, pairs):
     negatives = made(store, pairs, ["question"])
     texts = {pair.id: pair.instruction for pair in pairs}
@@ -80,6 +93,50 @@ def test_another_picture_is_another_rows(store, pairs):
     for pair, negative in zip(pairs, made(store, pairs, ["picture"], picture="other"), strict=True):
         assert negative.pictures != pair.pictures
         assert negative.pictures in [other.pictures for other in pairs]
+
+
+def test_an_unrelated_answer_is_one_about_something_else(store, pairs):
+    twin = replace(pairs[0], id="twin", chosen="Another one.", rejected=None)
+    lone = replace(pairs[1], rejected=None)
+    rows = [pairs[0], twin, lone, *pairs[2:]]
+    given = {text: row for row in rows for text in row.answers.values()}
+    negatives = made(store, rows, ["response"])
+    for row, negative in zip(rows, negatives, strict=True):
+        lender = given[negative.response]
+        assert lender.instruction != row.instruction and negative.source_ids == [lender.id]
+        assert negative.instruction is None and negative.pictures == []
+    assert negatives[0].response == negatives[1].response  # of one instruction
+    assert {row.id for row in made(store, rows[::-1], ["response"])} == {row.id for row in negatives}
+    assert {row.response for row in made(store, rows, ["response"], seed=3)} != {row.response for row in negatives}
+
+
+def test_an_answer_that_the_pair_has_itself_is_not_lent(store, pairs):
+    others = [replace(pair, chosen=pairs[0].chosen, rejected=f" {pairs[0].rejected}\n") for pair in pairs[1:]]
+    refused, *_ = made(store, [pairs[0], *others], ["response"])
+    assert refused.reason == "no other answer to hold it against"
+    negative, *_ = made(store, [pairs[0], *others[:-1], replace(others[-1], rejected="No.")], ["response"])
+    assert negative.response == "No."
+
+
+def test_a_further_shard_lends_what_the_own_one_lacks(store, pairs):
+    step = MakeNegatives(parts=["question"], settings=Negatives())
+    use, far = Use(Engines({}), store, 0), [replace(pairs[4], id="far")]
+    own = list(step.make(use, pairs[:3], far))
+    assert own == made(store, pairs[:3], ["question"])
+    [alone] = step.make(use, pairs[:1], far)
+    assert alone.source_ids == ["far"]
+
+
+def test_negatives_stored_before_they_held_answers_can_be_read(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    shard = Shard("negatives", 0, "old")
+    columns = {"id": ["n"], "key": ["k"], "pair_id": ["p"], "instruction": ["Who?"], "pictures": [["a"]], "seed": [3]}
+    (tmp_path / "rows" / "negatives").mkdir(parents=True)
+    pyarrow.parquet.write_table(pyarrow.table({**columns, "source_ids": [["q"]]}), Store(tmp_path).path(shard))
+    [row] = Store(tmp_path).read(shard)
+    assert (row.instruction, row.response) == ("Who?", None)
 
 
 def test_a_pair_without_a_negative_is_dropped_with_the_reason(store, pairs):

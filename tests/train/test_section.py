@@ -28,16 +28,25 @@ def refusal(**changes) -> RecipeError:
         ({"trainer_args": {"adam_beta3": 1}}, "did you mean 'adam_beta"),
         ({"trainer_args": {"learning_rate": 1}}, "not passed on"),
         ({"reference": "live", "language_model": "full"}, "leaves no untrained model"),
+        ({"reference": "none"}, "of the objectives, orpo, sft, simpo need none"),
         ({"negatives": {"noise_step": 500}}, "asks for no negatives"),
+        ({"objective": {"kind": "mcm_dpo", "published_terms": 1}}, "1 trains on two"),
+        ({"objective": {"kind": "mcm_dpo", "published_terms": 2, "weights": {"rejected": 1.0}}}, "weights of its own"),
         ({"objective": {"kind": "mcm_dpo", "weights": {"chosen/sound": 1}}}, "no negative is called 'chosen/sound'"),
         ({"objective": {"kind": "mcm_dpo", "weights": {"rejected": 0}}}, "must be above 0"),
-        ({"objective": {"kind": "dpa"}}, "known: bco, dpo"),
+        ({"objective": {"kind": "dpa"}}, "known: bco, ddpo"),
         ({"epochs": 0}, "greater than 0"),
         ({"learning_rat": 1}, "did you mean 'learning_rate'"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_to_do(changes, said):
     assert said in str(refusal(**changes))
+
+
+@pytest.mark.parametrize("kind", ["sft", "simpo", "orpo"])
+def test_an_objective_that_reads_no_reference_takes_none(kind):
+    train = Train.model_validate({"model": "miniature/policy", "objective": {"kind": kind}, "reference": "none"})
+    assert not train.reference_step().computed
 
 
 def test_arguments_that_are_passed_on_exist():

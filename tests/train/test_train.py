@@ -1,6 +1,7 @@
 """Training as a whole: it starts from log 2, learns, is stored, is never done twice, and goes on where it was killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -310,3 +311,13 @@ def test_killed_and_resumed_training_ends_in_the_same_bytes(tiny, store, executo
     assert weights(resumed.folder) == expected
     assert untimed(resumed) == expected_lines
     assert not working.exists()
+
+
+def test_features_kept_on_disk_change_nothing(tiny, executor, make_pairs):
+    pairs = make_pairs(6)
+    kept = train(section(tiny, feature_cache_gb=0.1), pairs, executor)
+    assert len(list(executor.store.root.glob("features/*/float32/*.safetensors"))) == 6
+    before = weights(kept.folder)
+    shutil.rmtree(kept.folder)
+    again = train(section(tiny), pairs, executor)
+    assert (again.folder, weights(again.folder)) == (kept.folder, before)

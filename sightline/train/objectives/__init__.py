@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,36 +21,54 @@ OBJECTIVES = Table(
         "bco": "sightline.train.objectives.bco:BCO",
         "simpo": "sightline.train.objectives.simpo:SimPO",
         "orpo": "sightline.train.objectives.orpo:ORPO",
+        "kto": "sightline.train.objectives.kto:KTO",
         "sft": "sightline.train.objectives.sft:SFT",
         "mix": "sightline.train.objectives.mix:Mix",
         "mpo": "sightline.train.objectives.mix:MPO",
+        "ddpo": "sightline.train.objectives.ddpo:DDPO",
         "mdpo": "sightline.train.objectives.mdpo:MDPO",
+        "povid": "sightline.train.objectives.povid:POVID",
         "mcm_dpo": "sightline.train.objectives.mcm_dpo:MCMDPO",
     },
 )
+
+
+Part = Literal["picture", "question", "response"]
+"""What a stored negative can lend."""
 
 
 @dataclass(frozen=True)
 class Term:
     """A log-probability that an objective needs: of an answer, after pictures and a question.
 
-    `own` ones are the pair's, `negative` ones those of its stored negative (`train/negatives.py`).
+    `own` ones are the pair's, `negative` ones those of its stored negative (`train/negatives.py`); `unrelated` is the negative's
+    answer, which belongs to another row.
     """
 
-    response: Literal["chosen", "rejected"]
+    response: Literal["chosen", "rejected", "unrelated"]
     picture: Literal["own", "negative"] = "own"
     question: Literal["own", "negative"] = "own"
+    tokens: Literal["all", "changed", "guessed"] = "all"
+    """all: the answer's. changed: those of them that stand for others in the other answer (`train/changes.py`). guessed: in the
+    place of each, the one that the scoring model itself finds likeliest there after the negative's picture."""
+    optional: bool = False
+    """A pair that lacks this answer has 0 here, over 0 tokens. Without this, it is dropped."""
 
     @property
     def name(self) -> str:
-        """`chosen`, or with what is not the pair's own: `rejected/picture/question`."""
-        return "/".join([self.response, *self.negatives])
+        """`chosen`, or with what is not the pair's own, and which tokens count: `rejected/picture/question`, `chosen/changed`."""
+        other = [part for part, which in (("picture", self.picture), ("question", self.question)) if which == "negative"]
+        return "/".join([self.response, *other, *([] if self.tokens == "all" else [self.tokens])])
 
     @property
-    def negatives(self) -> list[Literal["picture", "question"]]:
+    def negatives(self) -> list[Part]:
         """What of the pair's negative it needs."""
-        named: list[tuple[Literal["picture", "question"], str]] = [("picture", self.picture), ("question", self.question)]
-        return [part for part, which in named if which == "negative"]
+        needed: dict[Part, bool] = {
+            "picture": self.picture == "negative" or self.tokens == "guessed",
+            "question": self.question == "negative",
+            "response": self.response == "unrelated",
+        }
+        return [part for part, is_needed in needed.items() if is_needed]
 
     @classmethod
     def read(cls, name: str) -> Term:
@@ -63,7 +81,12 @@ class Term:
 
 _WHICH: tuple[Literal["own", "negative"], ...] = ("own", "negative")
 _RESPONSES: tuple[Literal["chosen", "rejected"], ...] = ("chosen", "rejected")
-ALL_TERMS = tuple(Term(*parts) for parts in product(_RESPONSES, _WHICH, _WHICH))
+CROSSED_TERMS = tuple(Term(*parts) for parts in product(_RESPONSES, _WHICH, _WHICH))
+"""Either answer after either picture and either question."""
+CHANGED_TERMS = tuple(Term(response, tokens="changed") for response in _RESPONSES)
+GUESSED = Term("chosen", tokens="guessed")
+UNRELATED = Term("unrelated")
+ALL_TERMS = (*CROSSED_TERMS, *CHANGED_TERMS, GUESSED, UNRELATED)
 
 
 @dataclass(frozen=True)
@@ -84,6 +107,10 @@ class Logprobs:
         """Mean log-probability of a token, of each answer."""
         return self.sums[term] / self.num_tokens[term]
 
+    def present(self, term: str) -> Tensor:
+        """(B,): False for a pair that lacks this answer."""
+        return self.num_tokens[term] > 0
+
     def token_mean(self, term: str) -> Tensor:
         """Mean log-probability of a token over all answers of the step: a long answer counts for more.
 
@@ -95,10 +122,11 @@ class Logprobs:
 
 @dataclass(frozen=True)
 class Loss:
-    """The mean over the pairs, and what the log shall say beside it (means over the pairs too)."""
+    """The mean over the pairs, and what the log shall say beside it: means over the pairs, or over so many as `counts` says."""
 
     value: Tensor
     logs: dict[str, Tensor]
+    counts: dict[str, Tensor] = field(default_factory=dict)
 
 
 def with_nll(preference: Tensor, weight: float, policy: Logprobs, logs: dict[str, Tensor]) -> Loss:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
@@ -34,14 +35,22 @@ class _Mixture(Objective):
         return any(part.needs_reference for _, part in self.weighted())
 
     def needed_terms(self) -> tuple[Term, ...]:
-        return tuple(dict.fromkeys(term for _, part in self.weighted() for term in part.needed_terms()))
+        """Those of all parts; what one part cannot do without is not optional."""
+        asked: dict[str, Term] = {}
+        for term in (term for _, part in self.weighted() for term in part.needed_terms()):
+            optional = term.optional and asked.get(term.name, term).optional
+            asked[term.name] = replace(term, optional=optional)
+        return tuple(asked.values())
 
     def loss(self, policy: Logprobs, reference: Logprobs) -> Loss:
         """The weighted sum; the log holds each part's own loss, and the first part's word on rewards and margins."""
         made = [(weight, part.kind, part.loss(policy, reference)) for weight, part in self.weighted()]
-        logs = {name: value for _, _, loss in reversed(made) for name, value in loss.logs.items()}
+        told = {name: loss for _, _, loss in reversed(made) for name in loss.logs}
+        logs = {name: loss.logs[name] for name, loss in told.items()}
+        counts = {name: loss.counts[name] for name, loss in told.items() if name in loss.counts}
         own = {f"{kind}_loss": loss.value.detach() for _, kind, loss in made}
-        return Loss(sum((weight * loss.value for weight, _, loss in made[1:]), made[0][0] * made[0][2].value), {**logs, **own})
+        value = sum((weight * loss.value for weight, _, loss in made[1:]), made[0][0] * made[0][2].value)
+        return Loss(value, {**logs, **own}, counts)
 
     def state(self) -> dict[str, Any]:
         return {str(at): part.state() for at, (_, part) in enumerate(self.weighted())}
