@@ -243,6 +243,7 @@ def _reference_free() -> list[str]:
 
 
 OnStep = Callable[[Tally], None]
+Make = Callable[[Task, Sequence[Sequence[Shard]]], list[Shard]]
 
 
 @dataclass(frozen=True)
@@ -325,18 +326,14 @@ def follow() -> None:
     trainer.follow()
 
 
-Carry = Callable[[Task, Sequence[Sequence[Shard]]], list[Shard]]
-"""Carries a step out, or only says which shards it will have."""
-
-
-def _steps(stage: _Training, step: ReferenceLogprobs, carry: Carry) -> tuple[list[Shard], list[Shard]]:
+def _steps(stage: _Training, step: ReferenceLogprobs, make: Make) -> tuple[list[Shard], list[Shard]]:
     """The shards of the steps before training: negatives, where any are asked for, and the reference."""
     asked, pairs = stage.section.negative_step(), stage.pairs
     if asked is None:
-        return [], carry(Task(stage.reference, step, ("pairs",)), [pairs])
+        return [], make(Task(stage.reference, step, ("pairs",)), [pairs])
     following = [replace(after, bucket=shard.bucket) for shard, after in zip(pairs, [*pairs[1:], *pairs[:1]], strict=True)]
-    negatives = carry(Task("negatives", asked, ("pairs", "pairs")), [pairs, following])
-    return negatives, carry(Task(stage.reference, step, ("pairs", "negatives")), [pairs, negatives])
+    negatives = make(Task("negatives", asked, ("pairs", "pairs")), [pairs, following])
+    return negatives, make(Task(stage.reference, step, ("pairs", "negatives")), [pairs, negatives])
 
 
 def _prepare(stage: _Training, step: ReferenceLogprobs, here: Executor, on_step: OnStep | None) -> Prepared:

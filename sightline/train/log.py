@@ -48,7 +48,12 @@ class Mean(NamedTuple):
     """A mean, and over how many numbers."""
 
     value: Tensor
-    over: int
+    over: Tensor | int
+
+
+def told_by(loss: Loss, num_pairs: int) -> dict[str, Mean]:
+    """What the objective has to say: means over the pairs, or over so many as it counts itself."""
+    return {name: Mean(value, loss.counts.get(name, num_pairs)) for name, value in loss.logs.items()}
 
 
 def measured(policy: Logprobs, reference: Logprobs | None) -> dict[str, Mean]:
@@ -64,7 +69,7 @@ def measured(policy: Logprobs, reference: Logprobs | None) -> dict[str, Mean]:
     told: dict[str, Mean] = {}
     drifts: list[Tensor] = []
     for term, tokens_B in policy.num_tokens.items():
-        there = tokens_B > 0
+        there = policy.present(term)
         if term in ANSWERS:
             told[f"{term}_tokens"] = _mean(tokens_B[there])
         if reference is not None:
@@ -89,7 +94,7 @@ class Means:
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, Tensor | int] = {}
         self._pairs = 0
         self._tokens = 0
         self._started: float | None = None
@@ -104,15 +109,14 @@ class Means:
         self._pairs += num_pairs
         self._tokens += num_tokens
 
-    def add(self, loss: Loss, num_pairs: int, measured: dict[str, Mean]) -> None:
-        """What a loss over so many pairs says, and means over counts of their own."""
-        said = {name: Mean(value, int(loss.counts.get(name, num_pairs))) for name, value in loss.logs.items()}
-        for name, (value, over) in {**said, **measured}.items():
+    def add(self, means: dict[str, Mean]) -> None:
+        for name, (value, over) in means.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value * over
             self._counts[name] = self._counts.get(name, 0) + over
 
     def take(self) -> dict[str, float]:
-        means = {name: value.item() / self._counts[name] for name, value in self._sums.items() if self._counts[name]}
+        counts = {name: int(count) for name, count in self._counts.items()}
+        means = {name: value.item() / counts[name] for name, value in self._sums.items() if counts[name]}
         seconds = time.perf_counter() - (self._started or 0.0)
         taken = {
             **means,

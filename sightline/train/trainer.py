@@ -24,7 +24,7 @@ from sightline.train import Prepared, Train, tuning
 from sightline.train.base import Base
 from sightline.train.checkpoint import ABOUT, LOG, WHOLE, Checkpoint, Place
 from sightline.train.dataset import Examples
-from sightline.train.log import Log, Means, measured
+from sightline.train.log import Log, Means, measured, told_by
 from sightline.train.logprobs import TreeScorer, as_logprobs
 from sightline.train.order import Order
 
@@ -49,6 +49,7 @@ class Job:
     seed: int
     working: Path
     state: Path | None
+    kept_in: tuple[Path, int] | None
 
     @property
     def step(self) -> int:
@@ -58,7 +59,7 @@ class Job:
 
 def fit(section: Train, base: Base, pairs: Sequence[Shard], prepared: Prepared, executor: Executor, place: Place) -> None:
     """Train (or go on training) and publish the checkpoint. For the first process; the others `follow`."""
-    job = Job(section, pairs, prepared, executor.store.root, executor.use.seed, place.working, place.last_state())
+    job = Job(section, pairs, prepared, executor.store.root, executor.use.seed, place.working, place.last_state(), base.kept_in)
     processes.tell(job)
     log = Log(place.working / LOG, job.step)
     trainer = _trained(job, base, executor, log)
@@ -72,7 +73,9 @@ def follow() -> None:
     processes.use_own_device()
     while (job := processes.told()) is not None:
         here = Executor(Store(job.store), Engines({}), job.seed, Execution(workers=1, threads=job.section.threads), Silent())
-        _trained(job, job.section.reference_step(job.prepared.start).base, here, None)
+        base = job.section.reference_step(job.prepared.start).base
+        base.kept_in = job.kept_in
+        _trained(job, base, here, None)
         gc.collect()  # the Trainer and its model hold each other
 
 
@@ -243,7 +246,7 @@ class TreeTrainer(Trainer):
                 f"the loss is {loss.value.item()} at step {self.state.global_step + 1}",
                 "lower train.learning_rate, or use dtype float32",
             )
-        self._means.add(loss, len(policy), measured(told, compared if objective.needs_reference else None))
+        self._means.add(told_by(loss, len(policy)) | measured(told, compared if objective.needs_reference else None))
         # the Trainer divides by the number of parts; a step's last part may hold fewer pairs than the others
         return loss.value * (len(policy) * self.current_gradient_accumulation_steps / self._pairs_in_step)
 
@@ -278,10 +281,11 @@ class TreeTrainer(Trainer):
         far = (policy - reference).abs().max().item()
         what = f"before the first step the policy's log-probabilities differ from the reference's by up to {far:.3g}"
         fix = "report this, with the train section of the recipe"
-        if self._untouched_is(reference, inputs, sure, tolerance):
+        if _near(self._untouched(inputs)[:, sure], reference, tolerance):
             raise TrainingError("train", f"{what}: the adapter does not start neutral", fix)
         self.scorer.features = None
-        if self._untouched_is(reference, inputs, sure, tolerance):
+        if _near(self._untouched(inputs)[:, sure], reference, tolerance):
+            fix = "remove the store's folder features, if there is one, and run again"
             raise TrainingError("train", f"{what}: the kept features of its pictures are not what the vision tower makes", fix)
         raise TrainingError(
             "train",
@@ -289,10 +293,9 @@ class TreeTrainer(Trainer):
             "remove the store's folder rows/reference and run again",
         )
 
-    def _untouched_is(self, reference: Tensor, inputs: dict[str, Any], terms: list[int], tolerance: float) -> bool:
-        """Whether the model without adapters says what the reference says of these terms."""
-        (untouched,) = self._of_all(self._live_reference(inputs)[: len(inputs["reference"])])
-        return _near(untouched[:, terms], reference, tolerance)
+    def _untouched(self, inputs: dict[str, Any]) -> Tensor:
+        """(B, K), of all processes: what the model says without what was trained."""
+        return self._of_all(self._live_reference(inputs)[: len(inputs["reference"])])[0]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """One line of the log a step (the Trainer's own summary at the end is left out)."""

@@ -8,7 +8,7 @@ from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
 from sightline.train import requirements, train
-from sightline.train.log import Means, measured
+from sightline.train.log import Means, measured, told_by
 from sightline.train.objectives import Logprobs, Loss
 
 from .conftest import lines, section
@@ -32,11 +32,11 @@ def test_means_leave_out_pairs_that_lack_an_answer():
     means = Means()
     means.start()
     means.count(2, 30)
-    means.add(Loss(torch.tensor(0.0), {"margin": torch.tensor(1.5)}), 2, measured(policy, reference))
+    means.add(told_by(Loss(torch.tensor(0.0), {"margin": torch.tensor(1.5)}), 2) | measured(policy, reference))
     nobody = {"chosen": torch.tensor([0]), "rejected": torch.tensor([0])}
     zeros = Logprobs({"chosen": torch.zeros(1), "rejected": torch.zeros(1)}, nobody)
     means.count(1, 10)
-    means.add(Loss(torch.tensor(0.0), {"margin": torch.tensor(0.0)}), 1, measured(zeros, zeros))
+    means.add(told_by(Loss(torch.tensor(0.0), {"margin": torch.tensor(0.0)}), 1) | measured(zeros, zeros))
     told = means.take()
     assert (told["log_ratio/chosen"], told["log_ratio/rejected"]) == (2.0, -6.0)
     assert (told["chosen_tokens"], told["rejected_tokens"]) == (4.0, 3.0)

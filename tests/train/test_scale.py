@@ -27,6 +27,7 @@ SETTINGS = {"batch_size": 4, "epochs": 2, "learning_rate": 1e-3, "lora": {"rank"
 RECIPES = {
     "dpo": {"objective": {"kind": "dpo"}},
     "mpo": {"objective": {"kind": "mpo"}},
+    "kto": {"objective": {"kind": "kto"}},
     "eyes": {"objective": {"kind": "dpo"}, "vision_tower": "lora", "projector": "lora", "learning_rate": 3e-4},
     "long": {"objective": {"kind": "mpo"}, "epochs": 20, "lora": {"rank": 4, "dropout": 0.1}, "checkpoint_every": 3},
     "wild": {"objective": {"kind": "dpo"}, "learning_rate": 1e30, "max_grad_norm": 1e30},
@@ -73,7 +74,7 @@ def project(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture(scope="module")
 def together(project: Project) -> Project:
     """The project after two processes trained some of its recipes, and split a model."""
-    done = project.train_several("two", "dpo", "mpo", "eyes", "long", "sharded")
+    done = project.train_several("two", "dpo", "mpo", "kto", "eyes", "long", "sharded")
     assert done.returncode == 0, done.stderr
     return project
 
@@ -94,8 +95,8 @@ def furthest(one: Path, other: Path) -> float:
 
 @pytest.mark.parametrize(
     ("name", "parts"),
-    # BCO's bar, in MPO, sees the rewards of both processes at once, as one process does that does not split its steps
-    [("dpo", 2), ("mpo", 1), ("eyes", 2)],
+    # BCO's bar, in MPO, and KTO's see the rewards of both processes at once, as one process does that does not split its steps
+    [("dpo", 2), ("mpo", 1), ("kto", 1), ("eyes", 2)],
 )
 def test_two_processes_train_what_one_does(together, name, parts):
     import sightline
@@ -108,7 +109,8 @@ def test_two_processes_train_what_one_does(together, name, parts):
         # twins share what they have in common where one process has both
         shared = [line.pop("num_tokens") for line in (left, right)]
         assert shared[0] == shared[1] or (parts == 1 and shared[0] < shared[1])
-        assert right == pytest.approx(left, rel=1e-5, abs=1e-5)
+        assert right["loss"] == pytest.approx(left["loss"], rel=1e-5)
+        assert right == pytest.approx(left, rel=1e-5, abs=5e-5)  # a log-ratio is a difference of large sums in float32
 
 
 def test_a_killed_run_of_two_processes_goes_on_to_the_same_bytes_and_an_error_is_told_once(together):

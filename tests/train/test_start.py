@@ -8,7 +8,6 @@ import pytest
 from sightline.errors import TrainingError
 from sightline.execute import Task
 from sightline.train import train
-from sightline.train.features import Features
 
 from .conftest import section, spoil
 
@@ -38,13 +37,17 @@ def test_an_adapter_that_changes_the_model_from_the_start_is_told_from_a_wrong_r
         train(section(tiny), make_pairs(3), executor)
 
 
-@pytest.mark.parametrize("parts", [{}, {"language_model": "full"}])
-def test_kept_features_that_are_wrong_are_told_from_a_wrong_reference(tiny, executor, make_pairs, monkeypatch, parts):
-    pairs, own = make_pairs(3), Features.of
-    executor.run(Task("reference", section(tiny, **parts).reference_step(), ("pairs",)), [pairs])
-    monkeypatch.setattr(Features, "of", lambda *given: [2 * one for one in own(*given)])
-    with pytest.raises(TrainingError, match="kept features"):
-        train(section(tiny, **parts), pairs, executor)
+@pytest.mark.parametrize("parts", [{}, {"language_model": "full", "learning_rate": 1e-3}])
+def test_kept_features_that_are_wrong_are_told_from_a_wrong_reference(tiny, store, executor, make_pairs, parts):
+    from safetensors.torch import load_file, save_file
+
+    pairs, kept = make_pairs(3), section(tiny, epochs=1, feature_cache_gb=0.1, **parts)
+    shutil.rmtree(train(kept, pairs, executor).folder)
+    for file in store.root.glob("features/**/*.safetensors"):
+        save_file({name: 2 * features for name, features in load_file(file).items()}, file)
+    with pytest.raises(TrainingError, match="kept features") as told:
+        train(kept, pairs, executor)
+    assert "folder features" in told.value.fix
 
 
 def test_a_chat_template_that_changed_behind_the_models_back_is_named(tiny, executor, make_pairs, monkeypatch, tmp_path):
