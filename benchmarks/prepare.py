@@ -1,4 +1,4 @@
-"""Prepare many pairs for training, from the file they come in to the first batch: seconds, pairs a second, peak memory.
+"""Prepare many pairs for training, from the file they come in to the first batch: CPU time and peak memory.
 
     python benchmarks/prepare.py --pairs 5000 20000 100000            # a table
     python benchmarks/prepare.py --pairs 5000 20000 100000 --json     # one line
@@ -81,14 +81,14 @@ def stages(folder: Path, options: argparse.Namespace) -> Iterator[str]:
 
 
 def measured(folder: Path, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each stage, and the peak so far in MB."""
+    """CPU seconds of each stage, and the peak so far in MB."""
     list(stages(folder / "few", options))
     made: dict[str, list[float]] = {}
     memory.forget_peak()
-    begun, held = time.perf_counter(), memory.resident()
+    begun, held = time.process_time(), memory.resident()
     for name in stages(folder / "many", options):
-        made[name] = [time.perf_counter() - begun, memory.peak() - held]
-        begun = time.perf_counter()
+        made[name] = [time.process_time() - begun, memory.peak() - held]
+        begun = time.process_time()
     return made
 
 
@@ -109,7 +109,7 @@ def bytes_a_pair(made: dict[int, dict[str, list[float]]], stage: str) -> float:
 
 def print_table(made: dict[int, dict[str, list[float]]]) -> None:
     counts = sorted(made)
-    print("| stage | " + " | ".join(f"{count:,} pairs: s, pairs a s, peak MB" for count in counts) + " | bytes a pair |")
+    print("| stage | " + " | ".join(f"{count:,} pairs: CPU s, pairs a s, peak MB" for count in counts) + " | bytes a pair |")
     print("|---|" + "---|" * (len(counts) + 1))
     for stage in made[counts[0]]:
         cells = [(*made[count][stage], count / made[count][stage][0]) for count in counts]

@@ -14,6 +14,7 @@ them take the same, time and memory grow in proportion to what there is to read.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import tempfile
@@ -50,6 +51,7 @@ def cases(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, int]]]:
 
 def measured(sizes: dict[str, int], options: argparse.Namespace) -> dict[str, Any]:
     """Seconds, peaks and ratios of each side, and how many tokens our tree holds."""
+    gc.collect()  # trainers and models of the case before hold each other
     case = argparse.Namespace(**{**vars(options), **sizes})
     asked = {**sizes, **{name: getattr(options, name) for name in ("width", "layers", "question", "threads")}}
     arguments = [word for name, value in asked.items() for word in (f"--{name}", str(value))]

@@ -47,7 +47,7 @@ class Format(Plugin):
 
 
 @dataclass
-class Tally:
+class Counts:
     """What went by: rows, their pictures, and refusals by reason, with the first few and each reason's first."""
 
     rows: int = 0
@@ -55,8 +55,8 @@ class Tally:
     refused: Counter[str] = field(default_factory=Counter)
     first: list[Dropped] = field(default_factory=list)
 
-    def counted(self, made: Iterable[Row | Dropped]) -> Iterator[Row | Dropped]:
-        """The same, counted."""
+    def through(self, made: Iterable[Row | Dropped]) -> Iterator[Row | Dropped]:
+        """The same rows, counted."""
         for row in made:
             if isinstance(row, Dropped):
                 if len(self.first) < SHOWN or row.reason not in self.refused:
@@ -74,15 +74,15 @@ class Imported:
 
     folder: RowFolder
     step: str
-    tally: Tally
+    counts: Counts
 
     @property
     def rows(self) -> int:
-        return self.tally.rows
+        return self.counts.rows
 
     @property
     def pictures(self) -> int:
-        return len(self.tally.pictures)
+        return len(self.counts.pictures)
 
     @property
     def dropped(self) -> list[Dropped]:
@@ -92,9 +92,9 @@ class Imported:
     def lines(self) -> Iterator[str]:
         """For the terminal."""
         yield f"{self.rows} {self.step} with {self.pictures} pictures are in {self.folder.root}"
-        for reason, count in self.tally.refused.most_common():
+        for reason, count in self.counts.refused.most_common():
             yield f"{count} refused: {reason}"
-        for row in self.tally.first[:SHOWN]:
+        for row in self.counts.first[:SHOWN]:
             yield f"  {row.key}: {row.reason} ({row.detail})"
         yield f"next: sightline check {self.folder.root}"
 
@@ -122,15 +122,15 @@ def import_rows(
     folder = _images_folder(images, path)
     _check_target(out)
     album = Album(folder, Store(out))
-    tally = Tally()
+    counts = Counts()
 
     def taken() -> Iterator[Row | Dropped]:
-        yield from tally.counted(_watched(how.read(path, album), watch or Silent()))
-        if not tally.rows:
-            raise _nothing_taken(path, folder, tally)
+        yield from counts.through(_watched(how.read(path, album), watch or Silent()))
+        if not counts.rows:
+            raise _nothing_taken(path, folder, counts)
 
     about = {"format": how.kind, "source": path.name, "digest": digest_file(path) if path.is_file() else ""}
-    return Imported(RowFolder.write(out, how.step, taken(), about), how.step, tally)
+    return Imported(RowFolder.write(out, how.step, taken(), about), how.step, counts)
 
 
 def export_rows(source: str | Path | Run | RowFolder, format: str | Format, out: str | Path, step: str | None = None) -> Exported:
@@ -182,16 +182,16 @@ def _watched(made: Iterable[Row | Dropped], watch: Watch) -> Iterator[Row | Drop
     watch.end("import", f"{number} rows read")
 
 
-def _nothing_taken(path: Path, folder: Path, tally: Tally) -> DataError:
+def _nothing_taken(path: Path, folder: Path, counts: Counts) -> DataError:
     """When every row is refused, the file or the folder is wrong rather than its rows."""
-    if not tally.refused:
+    if not counts.refused:
         return DataError(str(path), "this file holds no rows", "give the file that holds them")
-    [(reason, count)] = tally.refused.most_common(1)
-    first = next(row for row in tally.first if row.reason == reason)
+    [(reason, count)] = counts.refused.most_common(1)
+    first = next(row for row in counts.first if row.reason == reason)
     fix = f"first {first.key}: {first.detail}" if first.detail else f"first {first.key}"
     if reason == "picture is missing":
         fix = f"give the folder that picture paths start from as the images folder (now {folder}); {fix}"
-    return DataError(str(path), f"no row could be taken; {count} of {tally.refused.total()}: {reason}", fix)
+    return DataError(str(path), f"no row could be taken; {count} of {counts.refused.total()}: {reason}", fix)
 
 
 def _open(source: str | Path | Run | RowFolder, step: str) -> tuple[list[Any], Store]:

@@ -29,7 +29,7 @@ from sightline.train.reference import asked
 class Examples(Dataset[tuple[Tree, list[float]]]):
     """Pairs that have a reference, as trees with their reference log-probabilities, in the order of their ids.
 
-    Memory holds some forty bytes a pair; the pairs themselves wait on the store's disk.
+    Memory holds an index of some sixty bytes a pair; the pairs themselves wait on the store's disk.
     """
 
     def __init__(self, section: Train, base: Base, executor: Executor, pairs: Sequence[Shard], prepared: Prepared) -> None:
@@ -38,11 +38,11 @@ class Examples(Dataset[tuple[Tree, list[float]]]):
         self.encoder: Encoder = base.encoder(section.max_length, executor.use.picture, executor.store.root)
         self.rows = Spill(executor.store.root)
         ids: list[str] = []
-        asked_of, logprobs, lengths = array("Q"), array("d"), array("q")
+        instructions, logprobs, lengths = array("Q"), array("d"), array("q")
         for pair, negative, stored in _with_reference(executor.store, pairs, prepared):
             self.rows.add((pair, negative))
             ids.append(pair.id)
-            asked_of.append(int(digest(asked(pair))[:16], 16))
+            instructions.append(int(digest(asked(pair))[:16], 16))
             known = [stored.get(term.name, (None, 0)) for term in self.terms]
             # not zero: an objective that reads a reference which was not computed shall not train
             logprobs.extend(math.nan if logprob is None else logprob for logprob, _ in known)
@@ -54,7 +54,8 @@ class Examples(Dataset[tuple[Tree, list[float]]]):
             )
         # not in the order of the shards, which follows their size
         self.order = np.array(sorted(range(len(ids)), key=ids.__getitem__))
-        self.asked = np.frombuffer(asked_of, np.uint64)[self.order]
+        # 64 bits that stand for a pair's pictures and question
+        self.instructions = np.frombuffer(instructions, np.uint64)[self.order]
         self.logprobs, self.lengths = (
             np.frombuffer(some, kind).reshape(len(ids), -1)[self.order]
             for some, kind in ((logprobs, np.float64), (lengths, np.int64))
@@ -83,8 +84,8 @@ class Examples(Dataset[tuple[Tree, list[float]]]):
 
     def sampler(self, seed: int) -> Sampler[int] | None:
         """An order that keeps pairs of one instruction together; None where each instruction has one pair only."""
-        order = np.argsort(self.asked, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(self.asked[order])) + 1)
+        order = np.argsort(self.instructions, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(self.instructions[order])) + 1)
         if len(groups) == len(self):
             return None
         return Together(sorted((group.tolist() for group in groups), key=itemgetter(0)), seed)

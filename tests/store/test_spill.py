@@ -18,9 +18,9 @@ def test_values_come_back_by_their_numbers_in_any_order(tmp_path):
     assert spill[spill.add(None)] is None
 
 
-def test_nothing_is_left_in_the_folder(tmp_path):
-    spill = filled(tmp_path / "new")
-    assert spill[0] == ROWS[0] and list((tmp_path / "new").iterdir()) == []
+def test_no_file_and_no_folder_is_left(tmp_path):
+    spill = filled(tmp_path / "new" / "store")
+    assert spill[0] == ROWS[0] and list(tmp_path.iterdir()) == []
 
 
 def test_forked_processes_read_at_once_and_do_not_add(tmp_path):
