@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,22 +46,55 @@ class Format(Plugin):
         raise NotImplementedError
 
 
+@dataclass
+class Counts:
+    """What went by: rows, their pictures, and refusals by reason, with the first few and each reason's first."""
+
+    rows: int = 0
+    pictures: set[str] = field(default_factory=set)
+    refused: Counter[str] = field(default_factory=Counter)
+    first: list[Dropped] = field(default_factory=list)
+
+    def through(self, made: Iterable[Row | Dropped]) -> Iterator[Row | Dropped]:
+        """The same rows, counted."""
+        for row in made:
+            if isinstance(row, Dropped):
+                if len(self.first) < SHOWN or row.reason not in self.refused:
+                    self.first.append(row)
+                self.refused[row.reason] += 1
+            else:
+                self.rows += 1
+                self.pictures.update(row.pictures)  # type: ignore[attr-defined]
+            yield row
+
+
 @dataclass(frozen=True)
 class Imported:
     """What an import came to."""
 
     folder: RowFolder
     step: str
-    rows: int
-    pictures: int
-    dropped: list[Dropped]
+    counts: Counts
+
+    @property
+    def rows(self) -> int:
+        return self.counts.rows
+
+    @property
+    def pictures(self) -> int:
+        return len(self.counts.pictures)
+
+    @property
+    def dropped(self) -> list[Dropped]:
+        """All refused rows, as they are stored."""
+        return [row for shard in self.folder.shards for row in Store(self.folder.root).read_dropped(shard)]
 
     def lines(self) -> Iterator[str]:
         """For the terminal."""
         yield f"{self.rows} {self.step} with {self.pictures} pictures are in {self.folder.root}"
-        for reason, count in Counter(row.reason for row in self.dropped).most_common():
+        for reason, count in self.counts.refused.most_common():
             yield f"{count} refused: {reason}"
-        for row in self.dropped[:SHOWN]:
+        for row in self.counts.first[:SHOWN]:
             yield f"  {row.key}: {row.reason} ({row.detail})"
         yield f"next: sightline check {self.folder.root}"
 
@@ -89,12 +122,15 @@ def import_rows(
     folder = _images_folder(images, path)
     _check_target(out)
     album = Album(folder, Store(out))
-    rows, dropped = _sort_out(_watched(how.read(path, album), watch or Silent()))
-    if not rows:
-        raise _nothing_taken(path, folder, dropped)
+    counts = Counts()
+
+    def taken() -> Iterator[Row | Dropped]:
+        yield from counts.through(_watched(how.read(path, album), watch or Silent()))
+        if not counts.rows:
+            raise _nothing_taken(path, folder, counts)
+
     about = {"format": how.kind, "source": path.name, "digest": digest_file(path) if path.is_file() else ""}
-    written = RowFolder.write(out, how.step, rows, dropped, about)
-    return Imported(written, how.step, len(rows), len({name for row in rows for name in row.pictures}), dropped)
+    return Imported(RowFolder.write(out, how.step, taken(), about), how.step, counts)
 
 
 def export_rows(source: str | Path | Run | RowFolder, format: str | Format, out: str | Path, step: str | None = None) -> Exported:
@@ -146,24 +182,16 @@ def _watched(made: Iterable[Row | Dropped], watch: Watch) -> Iterator[Row | Drop
     watch.end("import", f"{number} rows read")
 
 
-def _sort_out(made: Iterable[Row | Dropped]) -> tuple[list[Any], list[Dropped]]:
-    rows: list[Row] = []
-    dropped: list[Dropped] = []
-    for row in made:
-        (dropped if isinstance(row, Dropped) else rows).append(row)  # type: ignore[arg-type]
-    return rows, dropped
-
-
-def _nothing_taken(path: Path, folder: Path, dropped: list[Dropped]) -> DataError:
+def _nothing_taken(path: Path, folder: Path, counts: Counts) -> DataError:
     """When every row is refused, the file or the folder is wrong rather than its rows."""
-    if not dropped:
+    if not counts.refused:
         return DataError(str(path), "this file holds no rows", "give the file that holds them")
-    reason, count = Counter(row.reason for row in dropped).most_common(1)[0]
-    first = next(row for row in dropped if row.reason == reason)
+    [(reason, count)] = counts.refused.most_common(1)
+    first = next(row for row in counts.first if row.reason == reason)
     fix = f"first {first.key}: {first.detail}" if first.detail else f"first {first.key}"
     if reason == "picture is missing":
         fix = f"give the folder that picture paths start from as the images folder (now {folder}); {fix}"
-    return DataError(str(path), f"no row could be taken; {count} of {len(dropped)}: {reason}", fix)
+    return DataError(str(path), f"no row could be taken; {count} of {counts.refused.total()}: {reason}", fix)
 
 
 def _open(source: str | Path | Run | RowFolder, step: str) -> tuple[list[Any], Store]:

@@ -30,7 +30,7 @@ def seen(store: Store, model: Path, pairs: list[Pair], **changes) -> Seen:
 
 def findings(root: Path, model: Path, pairs: list[Pair], **changes) -> Findings:
     """Of a recipe whose pairs are a folder of imported rows."""
-    RowFolder.write(root, "pairs", pairs, [], {})
+    RowFolder.write(root, "pairs", pairs, {})
     return check(
         parse({"name": "r", "train": {"model": str(model), "pairs": str(root), "objective": {"kind": "dpo"}, **changes}})
     )

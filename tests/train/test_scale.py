@@ -64,7 +64,7 @@ def project(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     drawn = draw_pairs(Store(folder / "pairs"), 5)
     drawn[-1] = replace(drawn[-1], pictures=[])
     twins = [replace(pair, id=f"{pair.id}-twin", rejected=f"{pair.rejected} Truly.") for pair in drawn[:2]]
-    RowFolder.write(folder / "pairs", "pairs", [*drawn, *twins], [], {"format": "test"})
+    RowFolder.write(folder / "pairs", "pairs", [*drawn, *twins], {"format": "test"})
     for name, changes in RECIPES.items():
         section = {"model": str(tiny), "pairs": str(folder / "pairs"), **SETTINGS, **changes}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, "execution": {"threads": 1}, "train": section}))
