@@ -12,6 +12,7 @@ from sightline.formats import Exported
 from sightline.formats.card import LICENCE, card
 from sightline.formats.pairs import NAMES, SCORES, checked
 from sightline.formats.pictures import Album, Gallery, Refused
+from sightline.formats.records import CONTAINERS
 from sightline.formats.trl import Trl
 from sightline.rows import Pair
 from sightline.store.folders import RowFolder
@@ -34,7 +35,7 @@ class DatasetsFolder(Trl):
     containers: ClassVar[tuple[str, ...]] = (".parquet",)
 
     def place(self, out: Path) -> Path:
-        if out.suffix in (".parquet", ".json", ".jsonl"):
+        if out.suffix in CONTAINERS:
             raise DataError(str(out), "the format datasets is a folder, not a file", "give a folder with --out")
         return out / FILE
 

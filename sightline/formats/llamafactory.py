@@ -10,7 +10,7 @@ from sightline.errors import DataError
 from sightline.formats import Exported
 from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, text_of
 from sightline.formats.pictures import Album, Gallery
-from sightline.formats.turns import LLAVA, asked, asked_again, pictures_of, put_all, unasked
+from sightline.formats.turns import LLAVA, asked, asked_again, pictures_of, placed, unasked
 from sightline.rows import Pair
 from sightline.store.folders import RowFolder
 from sightline.store.runs import Run
@@ -49,7 +49,7 @@ class LlamaFactory(PairFormat):
             made["conversations"] = LLAVA.retold(known["conversations"], question)
         elif question != before:
             made = {**made, "instruction": question, "input": ""}
-        return {**made, "images": put_all(pair, known.get("images"), gallery)} if pair.pictures else made
+        return {**made, "images": placed(pair, known.get("images"), gallery)} if pair.pictures else made
 
     def accompany(self, done: Exported, source: Run | RowFolder) -> Iterator[str]:
         """Enter the file into dataset_info.json beside it, where other data sets may stand already."""

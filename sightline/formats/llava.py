@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key
 from sightline.formats.pictures import Album, Gallery, Refused
-from sightline.formats.turns import LLAVA, asked, asked_again, put_all, unasked
+from sightline.formats.turns import LLAVA, asked, asked_again, placed, unasked
 from sightline.rows import Pair
 
 
@@ -32,15 +32,13 @@ class Llava(PairFormat):
 
     def record(self, pair: Pair, known: dict[str, Any] | None, gallery: Gallery, embed: bool) -> dict[str, Any]:
         known = known or _fresh(pair)
-        paths = put_all(pair, known["image"], gallery)
         question = asked_again(known["conversations"][0]["value"], pair)
         sides = dict(zip(("conversations", "rejected_conversations"), both_answers(pair), strict=True))
         turns = {side: LLAVA.retold(known[side], question, answer) for side, answer in sides.items()}
-        return {**known, "image": paths[0] if isinstance(known["image"], str) and len(paths) == 1 else paths, **turns}
+        return {**known, "image": placed(pair, known["image"], gallery), **turns}
 
 
 def _fresh(pair: Pair) -> dict[str, Any]:
     """The record of a pair that came from elsewhere, its answers and pictures not yet filled in."""
     turns = [LLAVA.question(asked(pair)), LLAVA.answer("")]
-    image = "" if len(pair.pictures) == 1 else [""] * len(pair.pictures)
-    return {"id": pair.key, "image": image, "conversations": turns, "rejected_conversations": turns}
+    return {"id": pair.key, "image": "", "conversations": turns, "rejected_conversations": turns}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, text_of
 from sightline.formats.pictures import Album, Gallery, Refused
-from sightline.formats.turns import LLAVA, asked, asked_again, pictures_of, put_all, unasked
+from sightline.formats.turns import LLAVA, asked, asked_again, pictures_of, placed, unasked
 from sightline.rows import Pair
 
 REFERENCE = tuple(f"ref_{side}_{what}" for side in ("win", "rej") for what in ("logp", "avg_logp", "per_token_logp"))
@@ -46,7 +46,8 @@ class MllmDpo(PairFormat):
         now = (asked_again(before[0], pair), *both_answers(pair))
         if now != before:
             known = {name: value for name, value in known.items() if name not in REFERENCE}
-        return {**known, **_retold(known, *now), **_placed(pair, known, gallery)}
+        image = {"image": placed(pair, known.get("image", ""), gallery)} if pair.pictures else {}
+        return {**known, **_retold(known, *now), **image}
 
 
 def _texts(record: dict[str, Any]) -> tuple[str, str, str]:
@@ -85,13 +86,6 @@ def _retold(record: dict[str, Any], question: str, chosen: str, rejected: str) -
         "chosen": LLAVA.retold(record["chosen"], chosen),
         "rejected": LLAVA.retold(record["rejected"], rejected),
     }
-
-
-def _placed(pair: Pair, known: dict[str, Any], gallery: Gallery) -> dict[str, Any]:
-    if not pair.pictures:
-        return {}
-    paths = put_all(pair, known.get("image"), gallery)
-    return {"image": paths if isinstance(known.get("image"), list) or len(paths) > 1 else paths[0]}
 
 
 def _fresh(pair: Pair) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import math
 from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,7 +73,9 @@ class PairFormat(Format):
         for pair in pairs:
             known = json.loads(pair.record) if pair.record else {}
             if known.get("format") == self.kind:
-                yield self.record(pair, known["record"], gallery, embed)
+                with whole_record_of(pair):
+                    made = self.record(pair, known["record"], gallery, embed)
+                yield made
             else:
                 yield {**self.record(pair, None, gallery, embed), **self.noted(pair)}
 
@@ -103,6 +106,16 @@ class PairFormat(Format):
         found = record.get(self.own_id) if isinstance(record, dict) else None
         is_name = isinstance(found, int | str) and not isinstance(found, bool) and str(found).strip()
         return str(found) if is_name and _is_unicode(str(found)) else f"row-{number}"
+
+
+@contextmanager
+def whole_record_of(pair: Pair) -> Iterator[None]:
+    """DataError in place of what a record raises that lacks what an import would have asked for: a note of ours was spoilt."""
+    try:
+        yield
+    except (KeyError, Refused) as error:
+        problem = f"the record that it was imported from is broken: {' '.join(map(str, error.args))}"
+        raise DataError(f"pair {pair.key}", problem, "import it again from where it was published") from error
 
 
 def text_of(value: Any, name: str) -> str:
@@ -171,7 +184,8 @@ def checked(noted: dict[str, Any]) -> dict[str, Any]:
 
 def _is_remembered(known: Any) -> bool:
     kinds = {"format": str, "row": int, "record": dict}
-    return isinstance(known, dict) and all(isinstance(known.get(name), kind) for name, kind in kinds.items())
+    is_one = isinstance(known, dict) and all(isinstance(known.get(name), kind) for name, kind in kinds.items())
+    return is_one and 0 <= known["row"] < 2**63
 
 
 def _not_ours(why: object) -> Refused:

@@ -129,11 +129,12 @@ class Gallery:
             path = path.with_suffix(suffix)
         if within(self.folder, str(path)) is None:
             path = Path("images", path.name)
-        if self.written.setdefault(str(path), picture) != picture:
+        if self.written.get(str(path), picture) != picture:
             path = path.with_stem(f"{path.stem}-{picture[:8]}")
-        self.written[str(path)] = picture
-        with written_whole(self.folder / path) as aside:
-            aside.write_bytes(content)
+        if str(path) not in self.written:
+            self.written[str(path)] = picture
+            with written_whole(self.folder / path) as aside:
+                aside.write_bytes(content)
         return str(path)
 
     def embedded(self, picture: str, known_as: Any = None) -> dict[str, Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
+from sightline.formats import Exported
 from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key
 from sightline.formats.pictures import Album, Gallery, Refused
-from sightline.formats.turns import CHAT, asked, asked_again, pictures_of, put_all, unasked
+from sightline.formats.turns import CHAT, asked, asked_again, pictures_of, placed, unasked
 from sightline.rows import Pair
+from sightline.store.folders import RowFolder
+from sightline.store.runs import Run
 
 
 class Swift(PairFormat):
@@ -39,10 +43,13 @@ class Swift(PairFormat):
         else:
             made["rejected_response"] = CHAT.retold(known["rejected_response"], rejected)
         if pair.pictures:
-            made["images"] = put_all(pair, known.get("images"), gallery)
+            made["images"] = placed(pair, known.get("images"), gallery)
         if known.get("rejected_images") is not None:
             made["rejected_images"] = made["images"]
         return made
+
+    def accompany(self, done: Exported, source: Run | RowFolder) -> Iterator[str]:
+        yield f"next: set ROOT_IMAGE_DIR={done.file.parent.resolve()} for ms-swift: picture paths start there"
 
 
 def _rejected(record: dict[str, Any], question: str) -> str:
@@ -52,7 +59,7 @@ def _rejected(record: dict[str, Any], question: str) -> str:
         raise Refused("the two sides show different pictures", str(other)[:80])
     if record.get("rejected_messages") is None:
         return CHAT.answer_of(need_key(record, "rejected_response"), "rejected_response")
-    if other is None and record.get("images") is not None:
+    if other is None and record.get("images"):
         raise Refused("rejected_messages stands without rejected_images", "ms-swift would show that side no picture")
     again, rejected = CHAT.exchange(record["rejected_messages"], "rejected_messages")
     if again != question:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key
 from sightline.formats.pictures import Album, Gallery, Refused
-from sightline.formats.turns import CHAT, put_all
+from sightline.formats.turns import CHAT, placed
 from sightline.rows import Pair
 
 
@@ -35,10 +35,9 @@ class Trl(PairFormat):
         known = known or self.fresh(pair)
         chosen, rejected = both_answers(pair)
         column = "image" if known.get("image") is not None else "images"
-        images = put_all(pair, known.get(column), gallery, embed)
         return {
             **known,
-            column: images if column == "images" else images[0],
+            column: placed(pair, known.get(column), gallery, embed),
             "prompt": CHAT.retold(known["prompt"], pair.instruction),
             "chosen": CHAT.retold(known["chosen"], chosen),
             "rejected": CHAT.retold(known["rejected"], rejected),

@@ -120,18 +120,18 @@ def pictures_of(record: dict[str, Any], column: str, key: str, question: str, al
     return [album.given(image, key) for image in (given if isinstance(given, list) else [given])]
 
 
-def known_names(given: Any, count: int) -> list[str | None]:
-    """Paths by which a record knew its pictures; None for each where it knew another number of them."""
+def placed(pair: Pair, given: Any, gallery: Gallery, embed: bool = False) -> Any:
+    """The pair's pictures as a record holds them, in the shape in which it gave them: where they now lie, or {bytes, path}."""
     entries = given if isinstance(given, list) else [given]
-    paths = [entry.get("path") if isinstance(entry, dict) else entry for entry in entries]
-    return paths if len(paths) == count else [None] * count
+    if len(entries) != len(pair.pictures):
+        entries = [None] * len(pair.pictures)
+    made = [_entry(pair.key, picture, entry, gallery, embed) for picture, entry in zip(pair.pictures, entries, strict=True)]
+    return made if given is None or isinstance(given, list) or len(made) != 1 else made[0]
 
 
-def put_all(pair: Pair, given: Any, gallery: Gallery, embed: bool = False) -> list[Any]:
-    """The pair's pictures as a list in a record: where they now lie, or, embedded, {bytes, path}."""
-    names = known_names(given, len(pair.pictures))
+def _entry(key: str, picture: str, entry: Any, gallery: Gallery, embed: bool) -> Any:
+    name = entry.get("path") if isinstance(entry, dict) else entry
     if embed:
-        return [gallery.embedded(picture, name) for picture, name in zip(pair.pictures, names, strict=True)]
-    paths = [gallery.put(picture, pair.key, name) for picture, name in zip(pair.pictures, names, strict=True)]
-    entries = given if isinstance(given, list) and len(given) == len(paths) else paths
-    return [{**entry, "path": path} if isinstance(entry, dict) else path for entry, path in zip(entries, paths, strict=True)]
+        return gallery.embedded(picture, name)
+    path = gallery.put(picture, key, name)
+    return {**entry, "path": path} if isinstance(entry, dict) else path

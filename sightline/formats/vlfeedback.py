@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 from sightline.errors import DataError
-from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, text_of
+from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, text_of, whole_record_of
 from sightline.formats.pictures import Album, Gallery, Refused
 from sightline.rows import Dropped, Pair
 
@@ -22,7 +22,8 @@ class VLFeedback(PairFormat):
     A record becomes pairs by the published rule (run_dpo.py, make_batch_pairs): an answer's score is the mean of its ratings; all
     pairs of answers that score differently, and of whose ratings each can be read; the others are refused with a reason. Where
     there is no `img_path`, as in vlfeedback_80k.jsonl, the picture is `<id>.jpg`, as in its loading script. Completions may stand
-    as a list of records, or, as `datasets` wrote them, as one record of lists.
+    as a list of records, or, as `datasets` wrote them, as one record of lists. Pairs rather than answers and annotations: these
+    are what a recipe takes in, and the record that each carries keeps every rating and rationale.
 
     The record goes back whole, ratings and rationales included, whichever of its pairs are left; pairs that were changed since
     are refused, as ratings would be of other texts. A pair that comes from elsewhere is a record of two answers, rated by their
@@ -137,11 +138,12 @@ def _img_path(record: dict[str, Any]) -> Any:
 
 def _given_back(record: dict[str, Any], pairs: list[Pair], gallery: Gallery) -> dict[str, Any]:
     """The record that the pairs came from, its picture where that now lies."""
-    told = {(better.text, worse.text) for better, worse, refusal in _compared(_completions(record)) if not refusal}
+    with whole_record_of(pairs[0]):
+        asked, completions, known_as = record["prompt"], _completions(record), _img_path(record)
+    told = {(better.text, worse.text) for better, worse, refusal in _compared(completions) if not refusal}
     for pair in pairs:
-        if pair.instruction != record["prompt"] or (pair.chosen, pair.rejected) not in told:
+        if pair.instruction != asked or (pair.chosen, pair.rejected) not in told:
             problem = "it was changed since it was imported: the ratings in its record are of other texts"
             raise DataError(f"pair {pair.key}", problem, "export to another format, such as trl")
-    known_as = _img_path(record)
     path = gallery.put(pairs[0].pictures[0], pairs[0].key, known_as)
     return {**record, "img_path": path} if record.get("img_path") is not None or path != known_as else record

@@ -1,110 +1,16 @@
-"""Each format against what its own system publishes, and against files that are wrong."""
+"""What holds for every format: its documented record, files that are wrong, and notes of ours that were spoilt."""
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from sightline.errors import DataError
-from sightline.formats import Imported, export_rows, import_rows
-from sightline.rows import Pair
 from sightline.store.shards import Store
 
-from .conftest import coloured, folder_of, lay_out, pairs_in
-
-ASKS, GOOD, BAD = "What is there?", "A dog.", "A cat."
-
-
-def aspects(*ratings: str) -> dict[str, Any]:
-    names = ("Helpfulness", "Ethical Considerations", "Visual Faithfulness")
-    return {name: {"Rating": rating, "Rationale": "Because."} for name, rating in zip(names, ratings, strict=True)}
-
-
-def completion(model: str, text: str, *ratings: str) -> dict[str, Any]:
-    return {"annotations": aspects(*ratings), "model": model, "response": text}
-
-
-def human(text: str) -> dict[str, str]:
-    return {"from": "human", "value": text}
-
-
-def gpt(text: str) -> dict[str, str]:
-    return {"from": "gpt", "value": text}
-
-
-def user(content: Any) -> dict[str, Any]:
-    return {"role": "user", "content": content}
-
-
-def assistant(content: Any) -> dict[str, Any]:
-    return {"role": "assistant", "content": content}
-
-
-# A sound record of each format, as its documentation shows it, and the column of its picture.
-SOUND: dict[str, tuple[dict[str, Any], str]] = {
-    "llamafactory": (
-        {"conversations": [human(f"<image>{ASKS}")], "chosen": gpt(GOOD), "rejected": gpt(BAD), "images": ["a.png"]},
-        "images",
-    ),
-    "mllm_dpo": (
-        {"image": "a.png", "question": human(f"<image>\n{ASKS}"), "chosen": gpt(GOOD), "rejected": gpt(BAD)},
-        "image",
-    ),
-    "swift": (
-        {"messages": [user(f"<image>{ASKS}"), assistant(GOOD)], "images": ["a.png"], "rejected_response": BAD},
-        "images",
-    ),
-    "trl": (
-        {
-            "images": ["a.png"],
-            "prompt": [user([{"type": "image"}, {"type": "text", "text": ASKS}])],
-            "chosen": [assistant([{"type": "text", "text": GOOD}])],
-            "rejected": [assistant([{"type": "text", "text": BAD}])],
-        },
-        "images",
-    ),
-    "vlfeedback": (
-        {
-            "id": "svit-1",
-            "prompt": ASKS,
-            "models": ["one", "two"],
-            "completions": [completion("one", BAD, "2", "5", "1"), completion("two", GOOD, "4", "5", "4")],
-            "img_path": "a.png",
-        },
-        "img_path",
-    ),
-}
-FORMATS = sorted(SOUND)
-
-
-def bring(folder: Path, records: Any, format: str) -> Imported:
-    content = records if isinstance(records, bytes) else json.dumps(records).encode()
-    (lay_out(folder) / "rows.json").write_bytes(content)
-    return import_rows(folder / "rows.json", format, None, folder / "in")
-
-
-def given_back(done: Imported, format: str, folder: Path) -> Any:
-    return json.loads(export_rows(done.folder, format, folder / "back" / "rows.json").file.read_text())
-
-
-def one_made(folder: Path, **changes: Any) -> Pair:
-    """A pair as a run makes it, its picture stored in the folder."""
-    name = Store(folder).put_picture(coloured("a.png"))
-    made = Pair(id="p", key="k", instruction=ASKS, pictures=[name], chosen=GOOD, rejected=BAD, rule="best_worst")
-    return replace(made, **changes)
-
-
-def written(folder: Path, format: str, file: str = "rows.json", **changes: Any) -> dict[str, Any]:
-    """The record of that pair in a format, without our own key."""
-    done = export_rows(folder_of(folder / "s", [one_made(folder / "s", **changes)]), format, folder / "out" / file)
-    lines = done.file.read_text()
-    record = json.loads(lines)[0] if file.endswith(".json") else json.loads(lines)
-    return {name: value for name, value in record.items() if name != "sightline"}
+from .conftest import coloured, pairs_in
+from .sound import ASKS, BAD, FORMATS, GOOD, SOUND, bring, given_back, written
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -171,229 +77,21 @@ def test_a_record_that_comes_twice_gives_pairs_of_different_ids_and_comes_back_t
     assert given_back(done, format, tmp_path) == [record, record]
 
 
-# VLFeedback
-
-
-def test_vlfeedback_pairs_all_answers_of_different_means_and_refuses_ties_and_unreadable_ratings(tmp_path):
-    """Means by hand: 2, 4, (5 + 5 + 2) / 3 = 4, and none. Of six pairs 2 differ, 1 ties, 3 cannot be read."""
-    rated = [("a", "2", "2", "2"), ("b", "4", "4", "4"), ("c", "5", "5", "2"), ("d", "5", "N/A", "5")]
-    completions = [completion(name, f"says {name}", *ratings) for name, *ratings in rated]
-    record = {**SOUND["vlfeedback"][0], "completions": completions}
-    done = bring(tmp_path, [record], "vlfeedback")
-    told = {(pair.chosen, pair.chosen_model, pair.chosen_score, pair.rejected, pair.rejected_score) for pair in pairs_in(done)}
-    assert told == {("says b", "b", 4.0, "says a", 2.0), ("says c", "c", 4.0, "says a", 2.0)}
-    reasons = sorted((row.reason, row.detail) for row in done.dropped)
-    assert reasons == [
-        ("a rating is no number", "a: 2 and d: unreadable"),
-        ("a rating is no number", "b: 4 and d: unreadable"),
-        ("a rating is no number", "c: 4 and d: unreadable"),
-        ("answers score the same", "b: 4 and c: 4"),
-    ]
-    assert given_back(done, "vlfeedback", tmp_path) == [record]
-
-
-def test_vlfeedbacks_lines_without_a_path_find_their_picture_by_the_id(tmp_path):
-    record = {name: value for name, value in SOUND["vlfeedback"][0].items() if name != "img_path"} | {"id": "deep/c"}
-    done = bring(tmp_path, [record], "vlfeedback")
-    assert given_back(done, "vlfeedback", tmp_path) == [record]
-    assert (tmp_path / "back" / "deep" / "c.jpg").read_bytes() == coloured("deep/c.jpg")
-
-
-def test_a_made_pair_is_a_vlfeedback_record_that_the_same_rule_reads(tmp_path):
-    record = written(tmp_path, "vlfeedback", chosen_score=1.25, rejected_score=-3.0, chosen_model="policy")
-    assert record == {
-        "id": "k",
-        "prompt": ASKS,
-        "models": ["policy", ""],
-        "completions": [
-            {"annotations": {"Score": {"Rating": "1.25", "Rationale": ""}}, "model": "policy", "response": GOOD},
-            {"annotations": {"Score": {"Rating": "-3.0", "Rationale": ""}}, "model": "", "response": BAD},
-        ],
-        "img_path": "images/k.png",
-    }
-
-
-@pytest.mark.parametrize("scores", [(None, None), (1.0, 1.0), (1.0, 2.0)])
-def test_a_pair_whose_scores_do_not_say_which_is_better_is_refused_by_vlfeedback(tmp_path, scores):
-    with pytest.raises(DataError, match="pair k: its scores are"):
-        written(tmp_path, "vlfeedback", chosen_score=scores[0], rejected_score=scores[1])
-
-
-def test_ratings_never_go_back_with_other_texts(tmp_path):
-    (pair,) = pairs_in(bring(tmp_path, [SOUND["vlfeedback"][0]], "vlfeedback"))
-    for changes in ({"chosen": "Two dogs."}, {"chosen": BAD, "rejected": GOOD}, {"instruction": "Why?"}):
-        with pytest.raises(DataError, match="pair svit-1: it was changed since it was imported"):
-            export_rows(folder_of(tmp_path / "in", [replace(pair, **changes)]), "vlfeedback", tmp_path / "out")
-
-
-# mllm-dpo
-
-LOGPS = {f"ref_{side}_{what}": number for side, number in (("win", -1.5), ("rej", -2.5)) for what in ("logp", "avg_logp")}
-REFERENCE = {**LOGPS, "ref_win_per_token_logp": [-1.0, -0.5], "ref_rej_per_token_logp": [-2.5]}
-
-
-def test_mllm_dpos_reference_fields_are_kept_counted_and_given_back(tmp_path):
-    record = {**SOUND["mllm_dpo"][0], **REFERENCE, "chosen_Helpfulness": 4}
-    done = bring(tmp_path, [record, SOUND["mllm_dpo"][0]], "mllm_dpo")
-    told = "1 rows hold a reference model's log-probabilities: they are kept; training computes its own"
-    assert told in list(done.lines())
-    assert given_back(done, "mllm_dpo", tmp_path) == [record, SOUND["mllm_dpo"][0]]
-
-
-def test_mllm_dpos_reference_fields_do_not_go_with_other_texts(tmp_path):
-    (pair,) = pairs_in(bring(tmp_path, [{**SOUND["mllm_dpo"][0], **REFERENCE}], "mllm_dpo"))
-    done = export_rows(folder_of(tmp_path / "in", [replace(pair, chosen="Two dogs.")]), "mllm_dpo", tmp_path / "out")
-    assert json.loads(done.file.read_text()) == [{**SOUND["mllm_dpo"][0], "chosen": gpt("Two dogs.")}]
-
-
-def test_mllm_dpos_other_ways_to_write_a_row_are_read(tmp_path):
-    """As its encode_multimodal_preference_sample takes them: whole conversations, a question as Python's text, no picture."""
-    asks = human(f"<image>\n{ASKS}")
-    rows = [
-        {"image": "a.png", "chosen": [asks, gpt(GOOD)], "rejected": [asks, gpt(BAD)]},
-        {"image": "a.png", "question": str(asks), "chosen": gpt(GOOD), "rejected": gpt(BAD)},
-        {"question": human(ASKS), "chosen": gpt(GOOD), "rejected": gpt(BAD)},
-    ]
-    done = bring(tmp_path, rows, "mllm_dpo")
-    assert {(pair.instruction, pair.chosen, pair.rejected) for pair in pairs_in(done)} == {(ASKS, GOOD, BAD)}
-    assert sorted(len(pair.pictures) for pair in pairs_in(done)) == [0, 1, 1]
-
-
-# ms-swift
-
-
-def test_swifts_documented_ways_to_write_one_row_are_the_same_pair(tmp_path):
-    """Custom-dataset.md, DPO/ORPO/CPO/SimPO/RM: these three are equivalent."""
-    sides = {"messages": [user(f"<image>{ASKS}"), assistant(GOOD)], "images": ["a.png"]}
-    rows = [
-        {**sides, "rejected_messages": [user(f"<image>{ASKS}"), assistant(BAD)], "rejected_images": ["a.png"]},
-        {**sides, "rejected_response": BAD},
-        {**sides, "rejected_response": [assistant(BAD)]},
-    ]
-    found = {(pair.instruction, pair.chosen, pair.rejected, *pair.pictures) for pair in pairs_in(bring(tmp_path, rows, "swift"))}
-    assert len(found) == 1 and found.pop()[:3] == (ASKS, GOOD, BAD)
-
-
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    "noted",
     [
-        ({"rejected_images": ["b.png"]}, "the two sides show different pictures"),
-        ({"rejected_messages": [user("<image>Who?"), assistant(BAD)], "rejected_images": ["a.png"]}, "the two sides ask"),
-        ({"rejected_messages": [user(f"<image>{ASKS}"), assistant(BAD)]}, "rejected_messages stands without rejected_images"),
-        ({"messages": [{"role": "system", "content": "Be kind."}, user(ASKS), assistant(GOOD)]}, "messages is not one user turn"),
-        ({"rejected_response": None}, "rejected_response is not a list of turns"),
+        *("{", "[]", '{"chosen_score": "high"}', '{"chosen_score": NaN}', '{"id": 3}', '{"record": "{}"}', '{"record": "["}'),
+        json.dumps({"record": json.dumps({"format": "llava", "row": 2**63, "record": {}})}),
     ],
-)
-def test_a_swift_row_that_no_pair_holds_is_dropped(tmp_path, change, reason):
-    record, _ = SOUND["swift"]
-    (dropped,) = bring(tmp_path, [record, {**record, **change}], "swift").dropped
-    assert dropped.reason.startswith(reason)
-
-
-def test_a_made_pair_is_swifts_documented_row(tmp_path):
-    assert written(tmp_path, "swift", "rows.jsonl") == {
-        "id": "k",
-        "messages": [user(f"<image>\n{ASKS}"), assistant(GOOD)],
-        "rejected_response": BAD,
-        "images": ["images/k.png"],
-    }
-
-
-# LLaMA-Factory
-
-
-def test_a_made_pair_is_llamafactorys_row_and_dataset_info_has_its_entry_beside_others(tmp_path):
-    """The entry is that of rlhf_v in LLaMA-Factory's own dataset_info.json, with a file in place of the hub's name."""
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "dataset_info.json").write_text('{"identity": {"file_name": "identity.json"}}')
-    assert written(tmp_path, "llamafactory", "mine.json") == {
-        "id": "k",
-        "conversations": [human(f"<image>\n{ASKS}")],
-        "chosen": gpt(GOOD),
-        "rejected": gpt(BAD),
-        "images": ["images/k.png"],
-    }
-    columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "images": "images"}
-    assert json.loads((tmp_path / "out" / "dataset_info.json").read_text()) == {
-        "identity": {"file_name": "identity.json"},
-        "mine": {"file_name": "mine.json", "formatting": "sharegpt", "ranking": True, "columns": columns},
-    }
-
-
-def test_a_dataset_info_that_is_broken_is_told_and_left_alone(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "dataset_info.json").write_text("{")
-    with pytest.raises(DataError, match="dataset_info.json: this is not JSON"):
-        written(tmp_path, "llamafactory")
-    assert (tmp_path / "out" / "dataset_info.json").read_text() == "{"
-
-
-def test_llamafactorys_alpaca_rows_are_read_input_after_instruction(tmp_path):
-    record = {"instruction": "<image>What is", "input": "there?", "chosen": GOOD, "rejected": BAD, "images": ["a.png"]}
-    done = bring(tmp_path, [record], "llamafactory")
-    (pair,) = pairs_in(done)
-    assert pair.instruction == "What is\nthere?"  # "prompt\nquery", as its converter joins them
-    assert given_back(done, "llamafactory", tmp_path) == [record]
-
-
-# TRL
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"prompt": ASKS, "chosen": GOOD, "rejected": BAD},
-        {"prompt": [user(ASKS)], "chosen": [assistant(GOOD)], "rejected": [assistant(BAD)]},
-        {"images": None, "image": "a.png"},
-        {"images": [{"path": "a.png", "bytes": None}]},
-    ],
-)
-def test_trls_other_ways_to_write_a_row_are_read_and_come_back(tmp_path, change):
-    record = {**SOUND["trl"][0], **change}
-    done = bring(tmp_path, [record], "trl")
-    (pair,) = pairs_in(done)
-    assert (pair.instruction, pair.chosen, pair.rejected, len(pair.pictures)) == (ASKS, GOOD, BAD, 1)
-    assert given_back(done, "trl", tmp_path) == [record]
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"prompt": [user([{"type": "text", "text": ASKS}])]}, "prompt shows another number of pictures"),
-        ({"prompt": [user([{"type": "image"}])]}, "prompt' question is not one text"),
-        ({"prompt": [user(ASKS), assistant(GOOD)]}, "prompt is not one user turn"),
-        ({"chosen": [assistant([{"type": "image"}, {"type": "text", "text": GOOD}])]}, "chosen' answer is not one text"),
-        ({"chosen": None}, "chosen is not a list of turns"),
-    ],
-)
-def test_a_trl_row_that_no_pair_holds_is_dropped(tmp_path, change, reason):
-    record, _ = SOUND["trl"]
-    (dropped,) = bring(tmp_path, [record, {**record, **change}], "trl").dropped
-    assert dropped.reason.startswith(reason)
-
-
-def test_a_parquet_of_trl_rows_as_datasets_writes_it_is_read(tmp_path):
-    """As trl-lib's data sets are: parts of content have a null text beside a picture, pictures are {bytes, path}."""
-    record = {
-        **SOUND["trl"][0],
-        "images": [{"bytes": coloured("b.png"), "path": None}],
-        "prompt": [user([{"type": "image", "text": None}, {"type": "text", "text": ASKS}])],
-    }
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([record]), tmp_path / "train.parquet")
-    done = import_rows(tmp_path / "train.parquet", "trl", None, tmp_path / "in")
-    (pair,) = pairs_in(done)
-    assert (pair.instruction, pair.chosen) == (ASKS, GOOD)
-    back = export_rows(done.folder, "trl", tmp_path / "back.parquet").file
-    assert pyarrow.parquet.read_table(back).to_pylist() == [record]
-
-
-# what ours noted
-
-
-@pytest.mark.parametrize(
-    "noted", ["{", "[]", '{"chosen_score": "high"}', '{"chosen_score": NaN}', '{"id": 3}', '{"record": "{}"}', '{"record": "["}']
 )
 def test_a_note_of_ours_that_was_spoilt_is_a_named_drop(tmp_path, noted):
     record, _ = SOUND["swift"]
     (dropped,) = bring(tmp_path, [record, {**record, "sightline": noted}], "swift").dropped
     assert "sightline" in dropped.reason or dropped.reason == "id is not text"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_record_that_was_spoilt_on_its_way_is_told_with_its_row(tmp_path, format):
+    spoilt = json.dumps({"format": format, "row": 1, "record": {"id": "k"}})
+    with pytest.raises(DataError, match="pair k: the record that it was imported from is broken: .*"):
+        written(tmp_path, format, record=spoilt, chosen_score=2.0, rejected_score=1.0)

@@ -200,3 +200,15 @@ def test_the_help_names_every_format(sightline):
     for verb in ("import", "export"):
         shown = " ".join(sightline(verb, "--help", COLUMNS="400").stdout.split())
         assert all(name in shown for name in FORMATS), verb
+
+
+def test_pictures_of_one_name_keep_apart_and_a_shared_one_is_written_once(tmp_path):
+    root = tmp_path / "here"
+    pair = made(root)[0]
+    red, blue = pair.pictures[0], stored(root, "blue")
+    pairs = [replace(pair, id=str(at), pictures=[name]) for at, name in enumerate((red, blue, red, blue))]
+    done = export_rows(RowFolder.write(root, "pairs", pairs, [], {"format": "none"}), "llava", tmp_path / "out")
+    paths = [record["image"] for record in json.loads(done.file.read_text())]
+    assert paths[0] == paths[2] != paths[1] == paths[3] and done.pictures == 2
+    written = [Store(root).picture(name).read_bytes() for name in (red, blue)]
+    assert [(done.file.parent / path).read_bytes() for path in paths[:2]] == written

@@ -242,17 +242,13 @@ def test_files_come_back_equal_from_rows_and_through_every_format(format, tmp_pa
                     export_rows(done.folder, way[0], folder / "other" / f"rows{way[1]}")
                 return
             (folder / "other").mkdir()
-            back = through(*way, pairs, folder / "in", folder / "other")
-            in_columns = way == (format, ".parquet")  # the same records, with nulls for keys that only others have
-            assert [_without_record(pair) if in_columns else pair for pair in back] == [
-                _without_record(pair) if in_columns else pair for pair in pairs
-            ]
+            if way == (format, ".parquet"):  # rows of one shape only fit its columns, with nulls for the keys that others have
+                (back,) = through(*way, pairs[:1], folder / "in", folder / "other")
+                assert replace(back, record=None) == replace(pairs[0], record=None)
+            else:
+                assert through(*way, pairs, folder / "in", folder / "other") == pairs
 
     check()
-
-
-def _without_record(pair: Pair) -> Pair:
-    return replace(pair, record=None)
 
 
 @pytest.mark.parametrize("format", [format for format in FILES if format != "vlfeedback"])
