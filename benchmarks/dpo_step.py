@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import memory
 import numpy as np
 import torch
 
@@ -83,7 +82,7 @@ def build_model(folder: Path, options: argparse.Namespace) -> None:
 
 
 def pairs(options: argparse.Namespace, spare: int = 0) -> list[dict[str, Any]]:
-    """Random questions and answers of the asked lengths, a tenth more or less, each question with a picture of noise."""
+    """Random questions and answers of the asked lengths, a tenth more or less, each question with pictures of noise."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -94,8 +93,10 @@ def pairs(options: argparse.Namespace, spare: int = 0) -> list[dict[str, Any]]:
     side, made = options.side * 14, []
     for at in range(options.pairs + spare):
         asked = {
-            "name": str(at),
-            "picture": Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)),
+            "pictures": {
+                f"{at}.{number}": Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+                for number in range(options.pictures)
+            },
             "question": text(options.question),
         }
         answers = [text(options.answer) for _ in range(options.answers)]
@@ -125,8 +126,8 @@ def trl_step(folder: Path, options: argparse.Namespace, compact: bool) -> Step:
 
     rows = [
         {
-            "images": [pair["picture"]],
-            "prompt": turn("user", {"type": "image"}, {"type": "text", "text": pair["question"]}),
+            "images": list(pair["pictures"].values()),
+            "prompt": turn("user", *({"type": "image"} for _ in pair["pictures"]), {"type": "text", "text": pair["question"]}),
             "chosen": turn("assistant", {"type": "text", "text": pair["chosen"]}),
             "rejected": turn("assistant", {"type": "text", "text": pair["rejected"]}),
         }
@@ -161,10 +162,10 @@ def planted(folder: Path, options: argparse.Namespace, objective: Any) -> tuple[
     from sightline.train.examples import Encoder
 
     given = pairs(options, spare=1)
-    pictures = {pair["name"]: pair["picture"] for pair in given}
+    pictures = {name: picture for pair in given for name, picture in pair["pictures"].items()}
     rows = [
         Pair(
-            id=str(at), key=str(at), instruction=pair["question"], pictures=[pair["name"]], chosen=pair["chosen"],
+            id=str(at), key=str(at), instruction=pair["question"], pictures=list(pair["pictures"]), chosen=pair["chosen"],
             rejected=pair["rejected"], rule="benchmark",
         )
         for at, pair in enumerate(given)
@@ -235,17 +236,17 @@ def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, Any]
 def own_peak(side: str, folder: Path, options: argparse.Namespace) -> float:
     """MB over what is held before the first step."""
     step = make_step(side, folder, options)
-    with open("/proc/self/statm") as stream:
-        before = int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    memory.forget_peak()
+    before = memory.resident()
     step()
     step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10 - before
+    return memory.peak() - before
 
 
-def peaks(folder: Path, arguments: list[str]) -> dict[str, float]:
-    """Each side's peak, in a process of its own."""
+def peaks(folder: Path, sides: Sequence[str], arguments: list[str]) -> dict[str, float]:
+    """Each side's peak, in a process of its own; `arguments` are this program's."""
     found = {}
-    for side in SIDES:
+    for side in sides:
         command = [sys.executable, __file__, *arguments, "--only", side, "--model", str(folder)]
         found[side] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
     return found
@@ -278,6 +279,7 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=1024, help="of the language model")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--side", type=int, default=24, help="picture tokens in a row and in a column")
+    parser.add_argument("--pictures", type=int, default=1, help="a question")
     parser.add_argument("--question", type=int, default=40, help="tokens")
     parser.add_argument("--answer", type=int, default=100, help="tokens")
     parser.add_argument("--pairs", type=int, default=1, help="instructions a step")
@@ -301,7 +303,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         build_model(Path(folder), options)
-        peak_of = peaks(Path(folder), [argument for argument in sys.argv[1:] if argument != "--json"])
+        peak_of = peaks(Path(folder), SIDES, [argument for argument in sys.argv[1:] if argument != "--json"])
         found = interleaved({side: make_step(side, Path(folder), options) for side in SIDES}, options.rounds)
     made = {side: {**row, "peak_mb": peak_of[side]} for side, row in medians(found, against="trl_compact").items()}
     print(json.dumps(made)) if options.json else print_table(made, "compact TRL")

@@ -69,25 +69,58 @@ class Format(Plugin):
         yield from ()
 
 
+@dataclass
+class Counts:
+    """What went by: rows, their pictures, and refusals by reason, with the first few and each reason's first, and remarks."""
+
+    rows: int = 0
+    pictures: set[str] = field(default_factory=set)
+    refused: Counter[str] = field(default_factory=Counter)
+    first: list[Dropped] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
+
+    def through(self, made: Iterable[Row | Dropped]) -> Iterator[Row | Dropped]:
+        """The same rows, counted."""
+        for row in made:
+            if isinstance(row, Dropped):
+                if len(self.first) < SHOWN or row.reason not in self.refused:
+                    self.first.append(row)
+                self.refused[row.reason] += 1
+            else:
+                self.rows += 1
+                self.pictures.update(row.pictures)  # type: ignore[attr-defined]
+            yield row
+
+
 @dataclass(frozen=True)
 class Imported:
     """What an import came to."""
 
     folder: RowFolder
     step: str
-    rows: int
-    pictures: int
-    dropped: list[Dropped]
-    remarks: Counter[str] = field(default_factory=Counter)
+    counts: Counts
+
+    @property
+    def rows(self) -> int:
+        return self.counts.rows
+
+    @property
+    def pictures(self) -> int:
+        return len(self.counts.pictures)
+
+    @property
+    def dropped(self) -> list[Dropped]:
+        """All refused rows, as they are stored."""
+        return [row for shard in self.folder.shards for row in Store(self.folder.root).read_dropped(shard)]
 
     def lines(self) -> Iterator[str]:
         """For the terminal."""
         yield f"{self.rows} {self.step} with {self.pictures} pictures are in {self.folder.root}"
-        for reason, count in Counter(row.reason for row in self.dropped).most_common():
+        for reason, count in self.counts.refused.most_common():
             yield f"{count} refused: {reason}"
-        for row in self.dropped[:SHOWN]:
+        for row in self.counts.first[:SHOWN]:
             yield f"  {row.key}: {row.reason} ({row.detail})"
-        for remark, count in self.remarks.most_common():
+        for remark, count in self.counts.remarks.most_common():
             yield f"{count} {remark}"
         yield f"next: sightline check {self.folder.root}"
 
@@ -108,21 +141,6 @@ class Exported:
         yield from self.todo
 
 
-@dataclass
-class Seen:
-    """What was exported: how many rows, and which pictures."""
-
-    rows: int = 0
-    pictures: set[str] = field(default_factory=set)
-
-    def passing(self, rows: Iterable[Any]) -> Iterator[Any]:
-        """The same rows, counted."""
-        for row in rows:
-            self.rows += 1
-            self.pictures.update(row.pictures)
-            yield row
-
-
 def import_rows(
     path: str | Path, format: str | Format, images: str | Path | None, out: str | Path, watch: Watch | None = None
 ) -> Imported:
@@ -132,13 +150,15 @@ def import_rows(
     folder = _images_folder(images, path)
     _check_target(out)
     album = Album(folder, Store(out))
-    remarks: Counter[str] = Counter()
-    rows, dropped = _sort_out(_watched(_remarked(how.read(path, album), how, remarks), watch or Silent()))
-    if not rows:
-        raise _nothing_taken(path, folder, dropped)
+    counts = Counts()
+
+    def taken() -> Iterator[Row | Dropped]:
+        yield from counts.through(_watched(_remarked(how.read(path, album), how, counts.remarks), watch or Silent()))
+        if not counts.rows:
+            raise _nothing_taken(path, folder, counts)
+
     about = {"format": how.kind, "source": path.name, "digest": digest_file(path) if path.is_file() else ""}
-    written = RowFolder.write(out, how.step, rows, dropped, about)
-    return Imported(written, how.step, len(rows), len({name for row in rows for name in row.pictures}), dropped, remarks)
+    return Imported(RowFolder.write(out, how.step, taken(), about), how.step, counts)
 
 
 def export_rows(source: str | Path | Run | RowFolder, format: str | Format, out: str | Path, step: str | None = None) -> Exported:
@@ -154,8 +174,8 @@ def export_rows(source: str | Path | Run | RowFolder, format: str | Format, out:
     first = next(rows, None)
     if first is None:
         raise DataError(str(source), f"there are no {how.step} to write", "look at what was dropped, with `sightline show`")
-    file, seen = how.place(Path(out)), Seen()
-    how.write(seen.passing(chain([first], rows)), store_of(held), file)
+    file, seen = how.place(Path(out)), Counts()
+    how.write(seen.through(chain([first], rows)), store_of(held), file)
     done = Exported(file, how.step, seen.rows, len(seen.pictures))
     return replace(done, todo=tuple(how.accompany(done, held)))
 
@@ -192,24 +212,16 @@ def _watched(made: Iterable[Row | Dropped], watch: Watch) -> Iterator[Row | Drop
     watch.end("import", f"{number} rows read")
 
 
-def _sort_out(made: Iterable[Row | Dropped]) -> tuple[list[Any], list[Dropped]]:
-    rows: list[Row] = []
-    dropped: list[Dropped] = []
-    for row in made:
-        (dropped if isinstance(row, Dropped) else rows).append(row)  # type: ignore[arg-type]
-    return rows, dropped
-
-
-def _nothing_taken(path: Path, folder: Path, dropped: list[Dropped]) -> DataError:
+def _nothing_taken(path: Path, folder: Path, counts: Counts) -> DataError:
     """When every row is refused, the file or the folder is wrong rather than its rows."""
-    if not dropped:
+    if not counts.refused:
         return DataError(str(path), "this file holds no rows", "give the file that holds them")
-    reason, count = Counter(row.reason for row in dropped).most_common(1)[0]
-    first = next(row for row in dropped if row.reason == reason)
+    [(reason, count)] = counts.refused.most_common(1)
+    first = next(row for row in counts.first if row.reason == reason)
     fix = f"first {first.key}: {first.detail}" if first.detail else f"first {first.key}"
     if reason == "picture is missing":
         fix = f"give the folder that picture paths start from as the images folder (now {folder}); {fix}"
-    return DataError(str(path), f"no row could be taken; {count} of {len(dropped)}: {reason}", fix)
+    return DataError(str(path), f"no row could be taken; {count} of {counts.refused.total()}: {reason}", fix)
 
 
 def _remarked(made: Iterable[Row | Dropped], how: Any, remarks: Counter[str]) -> Iterator[Row | Dropped]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sightline.errors import DataError
 from sightline.plugin import suggest
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 CONTAINERS = (".json", ".jsonl", ".parquet")
 BATCH = 100
 """Records of a row group in Parquet: their pictures are in memory together."""
+PIECE = 1 << 20
+"""Letters of a JSON array that are read at once."""
+WHITESPACE = re.compile(r"[ \t\n\r]*")
 SOUND_FIX = "mend the file there, or fetch it again: it may be cut off"
 
 
@@ -120,37 +124,114 @@ def _files(path: Path) -> list[Path]:
 
 def _json(file: Path) -> Iterator[Any]:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        with file.open(encoding="utf-8-sig") as stream:
+            first = next((letter for letter in iter(lambda: stream.read(1), "") if not letter.isspace()), "")
+            yield from _array(file, stream) if first == "[" else _lines(file, stream)
     except UnicodeDecodeError as error:
-        where, fix = f"{file}, byte {error.start + 1}", "give a JSON, JSON lines or Parquet file"
+        where, fix = f"{file}, byte {_undecodable(file) + 1}", "give a JSON, JSON lines or Parquet file"
         raise DataError(where, "this is not UTF-8 text", fix) from error
-    if not text.lstrip().startswith("["):
-        return _lines(file, text)
-    records = _parse(text, file, first_line=1)
-    if not records:
+
+
+def _array(file: Path, stream: TextIO) -> Iterator[Any]:
+    """Entries of an array that has been read up to its bracket."""
+    text = _Pieces(stream)
+    if text.mark() == "]":
         raise DataError(str(file), "the list in this file is empty", "give the file that holds the rows")
-    return iter(records)
-
-
-def _lines(file: Path, text: str) -> Iterator[Any]:
-    if text.lstrip().startswith("{") and _is_one_object(text):
-        problem = f"one object with the keys {', '.join(json.loads(text))}, not a list of rows"
-        raise DataError(str(file), problem, "give a JSON array, or one row a line")
-    # splitlines would also break at characters such as U+2028, which JSON allows inside a text
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield _parse(line, file, first_line=number)
-
-
-def _is_one_object(text: str) -> bool:
-    """A lone record is a file of JSON lines as well, unless it spreads over lines."""
-    if "\n" not in text.strip():
-        return False
     try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
+        yield from _entries(text)
+    except (json.JSONDecodeError, RecursionError):
+        _parse(file.read_text(encoding="utf-8-sig"), file, first_line=1)  # in one piece, so as to say where it is wrong
+        raise
+
+
+def _entries(text: _Pieces) -> Iterator[Any]:
+    mark = text.mark()
+    while mark != "]":
+        yield text.value()
+        mark = text.mark()
+        if mark == ",":
+            text.at += 1
+        elif mark != "]":
+            raise json.JSONDecodeError("Expecting ',' delimiter", text.text, text.at)
+    text.at += 1
+    if text.mark():
+        raise json.JSONDecodeError("Extra data", text.text, text.at)
+
+
+class _Pieces:
+    """JSON text of which memory holds the piece that is being read."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.text = ""
+        self.at = 0
+
+    def more(self) -> bool:
+        """Drop what is read and add a piece, longer than what was not enough; False at the end."""
+        rest = self.text[self.at :]
+        piece = self.stream.read(max(PIECE, len(rest)))
+        self.text, self.at = rest + piece, 0
+        return bool(piece)
+
+    def mark(self) -> str:
+        """The next letter that is no space, not yet read; '' at the end."""
+        while True:
+            self.at = WHITESPACE.match(self.text, self.at).end()  # type: ignore[union-attr]
+            if self.at < len(self.text) or not self.more():
+                return self.text[self.at : self.at + 1]
+
+    def value(self) -> Any:
+        """The value that starts at the next mark."""
+        self.mark()
+        while True:
+            try:
+                value, end = json.JSONDecoder().raw_decode(self.text, self.at)
+            except json.JSONDecodeError:
+                if not self.more():
+                    raise
+                continue
+            # a number may go on in the next piece
+            if self.text[end : end + 1] in tuple(",] \t\n\r") or not self.more():
+                self.at = end
+                return value
+
+
+def _undecodable(file: Path) -> int:
+    """Place of the first byte that is no UTF-8."""
+    try:
+        file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return error.start
+    raise AssertionError("decoded in one piece it is sound")
+
+
+def _lines(file: Path, stream: TextIO) -> Iterator[Any]:
+    stream.seek(0)
+    is_first = True
+    # splitlines would also break at characters such as U+2028, which JSON allows inside a text
+    for number, line in enumerate(stream, start=1):
+        if line.strip():
+            if is_first:
+                _check_first(file, line)
+            yield _parse(line.removesuffix("\n"), file, first_line=number)
+            is_first = False
+
+
+def _check_first(file: Path, line: str) -> None:
+    """A lone record is a file of JSON lines as well, unless it spreads over lines."""
+    if line.lstrip().startswith("{") and _loaded(line) is None:
+        found = _loaded(file.read_text(encoding="utf-8-sig"))
+        if found is not None:
+            problem = f"one object with the keys {', '.join(found)}, not a list of rows"
+            raise DataError(str(file), problem, "give a JSON array, or one row a line")
+
+
+def _loaded(text: str) -> Any:
+    """What the JSON says; None where it is not sound."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _parse(text: str, file: Path, first_line: int) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +21,13 @@ class RowFolder:
     root: Path
 
     @classmethod
-    def write(cls, root: Path, step: str, rows: Sequence[Row], dropped: Sequence[Dropped], about: dict[str, str]) -> RowFolder:
-        """Store the rows; their pictures must be in `Store(root)` already. `about` says where they came from."""
-        shards = Store(root).source(step, about, rows, dropped, shard_size=4096)
+    def write(cls, root: Path, step: str, made: Iterable[Row | Dropped], about: dict[str, str]) -> RowFolder:
+        """Store rows and refusals; the rows' pictures must be in `Store(root)` by then. `about` says where they came from."""
+        store = Store(root)
+        shards = store.sort_in(step, about, made, shard_size=4096)
+        counts = {kind: sum(int(store.counts(shard)[kind]) for shard in shards) for kind in ("rows", "dropped")}
         listed = [[shard.bucket, shard.address] for shard in shards]
-        text = json.dumps({**about, "step": step, "rows": len(rows), "dropped": len(dropped), "shards": listed}, indent=1)
-        (root / "about.json").write_text(text)
+        (root / "about.json").write_text(json.dumps({**about, "step": step, **counts, "shards": listed}, indent=1))
         return cls(root)
 
     @classmethod
@@ -47,12 +48,17 @@ class RowFolder:
 
     def adopt(self, store: Store, shard_size: int) -> list[Shard]:
         """Bring the rows and their pictures into another store; pictures are linked where the disk allows it."""
+        return store.sort_in(self.shards[0].step, "adopted", self._linked(store), shard_size)
+
+    def _linked(self, store: Store) -> Iterator[Row | Dropped]:
+        """All rows and refusals, the rows' pictures now in the other store, too."""
         here = Store(self.root)
-        rows = [row for shard in self.shards for row in here.read(shard)]
-        dropped = [row for shard in self.shards for row in here.read_dropped(shard)]
-        for name in sorted({name for row in rows for name in row.pictures}):
-            _link(here.picture(name), store.picture(name))
-        return store.source(self.shards[0].step, "adopted", rows, dropped, shard_size)
+        for shard in self.shards:
+            for row in here.read(shard):
+                for name in row.pictures:
+                    _link(here.picture(name), store.picture(name))
+                yield row
+            yield from here.read_dropped(shard)
 
 
 def _link(source: Path, target: Path) -> None:

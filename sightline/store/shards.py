@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import RunError
 from sightline.rows import ROW_TYPES, Dropped, Row, arrow_schema, from_record, to_record
 from sightline.store.address import digest, digest_bytes
+from sightline.store.spill import Spill, room_on_disk
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,10 @@ def written_whole(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the wanted name only when the block ends well."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.aside")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        os.replace(aside, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
-                str(path.parent), "no space left on this disk", "free some and run the same command again: what is stored stays"
-            ) from error
-        raise
+        with room_on_disk(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield aside
+            os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -81,13 +77,37 @@ class Store:
 
     def source(self, step: str, identity: Any, rows: Sequence[Row], dropped: Sequence[Dropped], shard_size: int) -> list[Shard]:
         """Store rows that come from outside; each shard's address is made of its rows."""
+        return self.sort_in(step, identity, chain(rows, dropped), shard_size)
+
+    def sort_in(self, step: str, identity: Any, made: Iterable[Row | Dropped], shard_size: int) -> list[Shard]:
+        """The same, however many rows come: they wait on the disk until their keys are counted, and memory holds a shard's."""
         shards = []
-        for bucket, (held, refused) in sorted(_buckets(rows, dropped, shard_size).items()):
+        for bucket, rows in self._buckets(made, shard_size):
+            held = [row for row in rows if not isinstance(row, Dropped)]
+            refused = [row for row in rows if isinstance(row, Dropped)]
             shard = Shard(step, bucket, digest(identity, [to_record(row) for row in held], [to_record(row) for row in refused]))
             if not self.has(shard):
                 self.write(shard, held, refused)
             shards.append(shard)
         return shards
+
+    def _buckets(self, made: Iterable[Row | Dropped], shard_size: int) -> Iterator[tuple[int, list[Row | Dropped]]]:
+        """Each bucket's rows, in the order in which they came; refused rows do not count towards the number of buckets."""
+        import numpy
+
+        places, of_rows = array("Q"), array("b")
+        waiting = Spill(self.root)
+        for row in made:
+            waiting.add(row)
+            places.append(_place(row.key))
+            of_rows.append(not isinstance(row, Dropped))
+        keys = numpy.frombuffer(places, dtype=numpy.uint64)
+        num_keys = len(numpy.unique(keys[numpy.frombuffer(of_rows, dtype=bool)]))
+        bucket_of_row = _bucket(keys, num_buckets(num_keys, shard_size))
+        order = numpy.argsort(bucket_of_row, kind="stable")
+        firsts = numpy.flatnonzero(numpy.diff(bucket_of_row[order])) + 1
+        for numbers in numpy.split(order, firsts) if len(order) else []:
+            yield int(bucket_of_row[numbers[0]]), [waiting[number] for number in numbers]
 
     def put_picture(self, content: bytes) -> str:
         """Store a picture file's bytes; returns its digest, by which rows name it."""
@@ -113,17 +133,17 @@ def num_buckets(num_keys: int, shard_size: int) -> int:
 
 
 def bucket_of(key: str, buckets: int) -> int:
-    return int(digest(key)[:8], 16) % buckets
+    return _bucket(_place(key), buckets)
 
 
-def _buckets(rows: Sequence[Row], dropped: Sequence[Dropped], shard_size: int) -> dict[int, tuple[list[Row], list[Dropped]]]:
-    buckets = num_buckets(len({row.key for row in rows}), shard_size)
-    split: dict[int, tuple[list[Row], list[Dropped]]] = {}
-    for row in rows:
-        split.setdefault(bucket_of(row.key, buckets), ([], []))[0].append(row)
-    for refused in dropped:
-        split.setdefault(bucket_of(refused.key, buckets), ([], []))[1].append(refused)
-    return split
+def _place(key: str) -> int:
+    """64 bits that stand for the key."""
+    return int(digest(key)[:16], 16)
+
+
+def _bucket(place: Any, buckets: int) -> Any:
+    """The bucket of a place, or of an array of places."""
+    return (place >> 32) % buckets
 
 
 def _write_table(path: Path, kind: type, rows: Sequence[Any]) -> None:

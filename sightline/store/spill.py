@@ -22,9 +22,9 @@ class Spill:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        """`folder` is on the disk that shall hold the values; None is the system's place for temporary files, often memory."""
-        self.folder = folder or Path(tempfile.gettempdir())
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """`folder` is where they would lie, there or not yet; None is the system's place for temporary files, often memory."""
+        wanted = folder or Path(tempfile.gettempdir())
+        self.folder = next(place for place in (wanted, *wanted.absolute().parents) if place.is_dir())
         self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115
         self._ends = array("q", [0])
         self._process = os.getpid()

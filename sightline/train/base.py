@@ -56,13 +56,13 @@ class Base:
     def processor(self) -> Any:
         return load_processor(self.model, self.revision)
 
-    def encoder(self, max_length: int | None, open_picture: OpenPicture) -> Encoder:
-        """The one encoder for this bound, so that the reference and training read each pair once."""
+    def encoder(self, max_length: int | None, open_picture: OpenPicture, folder: Path | None = None) -> Encoder:
+        """The one encoder for this bound, so that the reference and training read each pair once; `folder` is for its trees."""
         from sightline.train.examples import Encoder
 
         if max_length not in self._encoders:
             limit = min(self.context, max_length or self.context)
-            self._encoders[max_length] = Encoder(self.processor, limit, open_picture)
+            self._encoders[max_length] = Encoder(self.processor, limit, open_picture, folder)
         return self._encoders[max_length]
 
     @property

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -12,34 +15,51 @@ from torch.utils.data import Dataset, Sampler
 from sightline.errors import TrainingError
 from sightline.execute import Executor
 from sightline.rows import Negative, Pair
+from sightline.store.address import digest
 from sightline.store.shards import Shard, Store
+from sightline.store.spill import Spill
 from sightline.train import Prepared, Train
 from sightline.train.base import Base
 from sightline.train.examples import Encoder, Tree
 from sightline.train.logprobs import pack
 from sightline.train.objectives import Term
-from sightline.train.reference import of_one_instruction
+from sightline.train.reference import asked
 
 
 class Examples(Dataset[tuple[Tree, list[float]]]):
-    """Pairs that have a reference, as trees with their reference log-probabilities, in the order of their ids."""
+    """Pairs that have a reference, as trees with their reference log-probabilities, in the order of their ids.
+
+    Memory holds an index of some sixty bytes a pair; the pairs themselves wait on the store's disk.
+    """
 
     def __init__(self, section: Train, base: Base, executor: Executor, pairs: Sequence[Shard], prepared: Prepared) -> None:
         self.section = section
         self.terms: tuple[Term, ...] = section.objective.needed_terms()
-        self.encoder: Encoder = base.encoder(section.max_length, executor.use.picture)
-        self.reference = _reference(executor.store, prepared.reference.shards)
-        self.negatives: dict[str, Negative] = {
-            row.pair_id: row for shard in prepared.negatives for row in executor.store.read(shard)
-        }
-        rows: list[Pair] = [row for shard in pairs for row in executor.store.read(shard)]
-        # not in the order of the shards, which follows their size
-        self.pairs = sorted((row for row in rows if row.id in self.reference), key=lambda row: row.id)
-        if not self.pairs:
+        self.encoder: Encoder = base.encoder(section.max_length, executor.use.picture, executor.store.root)
+        self.rows = Spill(executor.store.root)
+        ids: list[str] = []
+        instructions, logprobs, lengths = array("Q"), array("d"), array("q")
+        for pair, negative, stored in _with_reference(executor.store, pairs, prepared):
+            self.rows.add((pair, negative))
+            ids.append(pair.id)
+            instructions.append(int(digest(asked(pair))[:16], 16))
+            known = [stored.get(term.name, (None, 0)) for term in self.terms]
+            # not zero: an objective that reads a reference which was not computed shall not train
+            logprobs.extend(math.nan if logprob is None else logprob for logprob, _ in known)
+            lengths.extend(length for _, length in known)
+        if not ids:
             reasons = ", ".join(f"{count} {reason}" for reason, count in prepared.dropped.items())
             raise TrainingError(
                 "train.pairs", f"no pair is left to train on ({reasons or 'there is none'})", "look at what was dropped"
             )
+        # not in the order of the shards, which follows their size
+        self.order = np.array(sorted(range(len(ids)), key=ids.__getitem__))
+        # 64 bits that stand for a pair's pictures and question
+        self.instructions = np.frombuffer(instructions, np.uint64)[self.order]
+        self.logprobs, self.lengths = (
+            np.frombuffer(some, kind).reshape(len(ids), -1)[self.order]
+            for some, kind in ((logprobs, np.float64), (lengths, np.int64))
+        )
 
     @property
     def num_steps(self) -> int:
@@ -49,28 +69,26 @@ class Examples(Dataset[tuple[Tree, list[float]]]):
         return math.ceil(math.ceil(math.ceil(len(self) / micro) / section.accumulation) * section.epochs)
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.order)
 
     def __getitem__(self, index: int) -> tuple[Tree, list[float]]:
-        pair = self.pairs[index]
-        tree = self.encoder.tree(pair, self.terms, self.negatives.get(pair.id))
-        stored = self.reference[pair.id]
-        if not isinstance(tree, Tree) or any(
-            stored[term.name][1] != len(tree.completion(term.name).tokens) for term in self.terms
-        ):
+        pair, negative = self.rows[self.order[index]]
+        tree = self.encoder.tree(pair, self.terms, negative)
+        if not isinstance(tree, Tree) or _lengths(tree, self.terms) != self.lengths[index].tolist():
             raise TrainingError(
                 "train",
                 f"pair {pair.id} now has other tokens than its stored reference: the chat template or tokenizer changed",
                 "remove the store's folder rows/reference and run again",
             )
-        # not zero: an objective that reads a reference which was not computed shall not train
-        logprobs = [stored[term.name][0] for term in self.terms]
-        return tree, [math.nan if logprob is None else logprob for logprob in logprobs]
+        return tree, self.logprobs[index].tolist()
 
     def sampler(self, seed: int) -> Sampler[int] | None:
         """An order that keeps pairs of one instruction together; None where each instruction has one pair only."""
-        groups = of_one_instruction(self.pairs)
-        return Together(groups, seed) if len(groups) < len(self.pairs) else None
+        order = np.argsort(self.instructions, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(self.instructions[order])) + 1)
+        if len(groups) == len(self):
+            return None
+        return Together(sorted((group.tolist() for group in groups), key=itemgetter(0)), seed)
 
     def collate(self, items: Sequence[tuple[Tree, list[float]]]) -> dict[str, Tensor]:
         """A packed batch with its reference log-probabilities (B, K)."""
@@ -95,10 +113,22 @@ class Together(Sampler[int]):
         return (place for at in order.tolist() for place in self.groups[at])
 
 
-def _reference(store: Store, shards: Sequence[Shard]) -> dict[str, dict[str, tuple[float | None, int]]]:
-    """Log-probability and number of tokens by pair and term."""
-    stored: dict[str, dict[str, tuple[float | None, int]]] = {}
-    for shard in shards:
-        for row in store.read(shard):
+def _with_reference(
+    store: Store, pairs: Sequence[Shard], prepared: Prepared
+) -> Iterator[tuple[Pair, Negative | None, dict[str, tuple[float | None, int]]]]:
+    """Pairs with their negatives, and log-probability and number of tokens by term; those without a reference are left out."""
+    references = {shard.bucket: shard for shard in prepared.reference.shards}
+    negatives = {shard.bucket: shard for shard in prepared.negatives}
+    for shard in pairs:
+        stored: dict[str, dict[str, tuple[float | None, int]]] = {}
+        for row in store.read(references[shard.bucket]):
             stored.setdefault(row.pair_id, {})[row.term] = (row.logprob, row.num_tokens)
-    return stored
+        there = store.read(negatives[shard.bucket]) if negatives else []
+        found = {row.pair_id: row for row in there}
+        yield from ((pair, found.get(pair.id), stored[pair.id]) for pair in store.read(shard) if pair.id in stored)
+
+
+def _lengths(tree: Tree, terms: Sequence[Term]) -> list[int]:
+    """Completion tokens of each term, 0 where the pair lacks it."""
+    found = {segment.term: len(segment.tokens) for segment in tree.segments}
+    return [found.get(term.name, 0) for term in terms]

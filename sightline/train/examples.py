@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sightline.errors import TrainingError
 from sightline.rows import Dropped, Negative, Pair
+from sightline.store.address import digest
+from sightline.store.spill import Spill
 from sightline.train import spoiling
 from sightline.train.features import Inputs
 from sightline.train.objectives import Term
@@ -129,9 +132,9 @@ class Pictures:
 
 
 class Encoder:
-    """Turns pairs into trees by a model's processor and chat template; each pair once."""
+    """Turns pairs into trees by a model's processor and chat template; each pair once, which then waits on the disk."""
 
-    def __init__(self, processor: Any, limit: int, open_picture: OpenPicture) -> None:
+    def __init__(self, processor: Any, limit: int, open_picture: OpenPicture, folder: Path | None = None) -> None:
         if getattr(processor, "chat_template", None) is None:
             raise TrainingError(
                 "train.model", "its processor has no chat template", "add chat_template.jinja to the model's folder"
@@ -145,7 +148,8 @@ class Encoder:
         self.reserved = {str(processor.image_token), *special.values()}
         self.picture_token = self.pictures.token
         self._ends = {self.tokenizer.eos_token_id, *special}
-        self._trees: dict[tuple[str, tuple[Term, ...], str], Tree | Dropped] = {}
+        self._trees = Spill(folder)
+        self._places: dict[int, int] = {}
 
     @property
     def pad(self) -> int:
@@ -154,14 +158,20 @@ class Encoder:
 
     def tree(self, pair: Pair, terms: tuple[Term, ...], negative: Negative | None = None) -> Tree | Dropped:
         """The pair's tree, or why it cannot be one. Nothing is ever cut."""
-        known = (pair.id, terms, negative.id if negative else "")
-        if known not in self._trees:
-            try:
-                self._trees[known] = self._tree(pair, terms, negative)
-            except _Refused as refusal:
-                reason, detail = refusal.args
-                self._trees[known] = Dropped(key=pair.key, reason=reason, row_id=pair.id, detail=detail)
-        return self._trees[known]
+        known = int(digest(pair.id, [term.name for term in terms], negative.id if negative else ""), 16)
+        if known in self._places:
+            return self._trees[self._places[known]]
+        made = self._tree_or_dropped(pair, terms, negative)
+        if self._trees.is_ours:
+            self._places[known] = self._trees.add(made)
+        return made
+
+    def _tree_or_dropped(self, pair: Pair, terms: tuple[Term, ...], negative: Negative | None) -> Tree | Dropped:
+        try:
+            return self._tree(pair, terms, negative)
+        except _Refused as refusal:
+            reason, detail = refusal.args
+            return Dropped(key=pair.key, reason=reason, row_id=pair.id, detail=detail)
 
     def _tree(self, pair: Pair, terms: tuple[Term, ...], negative: Negative | None) -> Tree:
         asked: set[str] = {term.response for term in terms}

@@ -54,7 +54,7 @@ class ReferenceLogprobs(Step):
         from sightline.train.examples import Tree
 
         use.engines.free()
-        encoder = self.base.encoder(self.max_length, use.picture)
+        encoder = self.base.encoder(self.max_length, use.picture, use.store.root)
         terms = tuple(Term.read(name) for name in self.terms)
         keys = {pair.id: pair.key for pair in inputs[0]}
         held = list(with_negatives(*inputs))
@@ -92,8 +92,13 @@ def of_one_instruction(pairs: Sequence[Pair]) -> list[list[int]]:
     """Places of the pairs about the same pictures and instruction; in a batch they share what they have in common."""
     groups: dict[tuple[tuple[str, ...], str], list[int]] = {}
     for at, pair in enumerate(pairs):
-        groups.setdefault((tuple(pair.pictures), pair.instruction), []).append(at)
+        groups.setdefault(asked(pair), []).append(at)
     return list(groups.values())
+
+
+def asked(pair: Pair) -> tuple[tuple[str, ...], str]:
+    """What pairs of one instruction have in common: the pictures and the question about them."""
+    return tuple(pair.pictures), pair.instruction
 
 
 def with_negatives(pairs: list[Pair], negatives: list[Negative] | None = None) -> Iterator[tuple[Pair, Negative | None]]:

@@ -5,11 +5,13 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sightline.engines.roles import ChatRequest, Decoding
 from sightline.engines.transformers import Chat, Transformers, _Sampler
 from sightline.errors import RecipeError
 from sightline.miniature import world
+from tests import standins
 
 GREEDY = Decoding(max_tokens=24)
 SAMPLED = Decoding(max_tokens=24, temperature=1.0, top_p=0.95)
@@ -43,6 +45,20 @@ def test_a_batch_answers_as_single_requests_do_and_keeps_their_order(policy, req
 
 def test_a_request_without_pictures_is_answered(policy):
     assert policy.chat([ChatRequest("Describe the picture.")], GREEDY)[0].num_tokens > 0
+
+
+@pytest.mark.parametrize("family", sorted(standins.BUILDERS))
+def test_every_family_answers_in_batches_as_alone(family, tmp_path):
+    """Pictures of other shapes, two of them, and none, on random models of the real architectures."""
+    chat = Transformers(kind="transformers", model=str(standins.build(family, tmp_path))).load()
+    rng = np.random.default_rng(0)
+    sizes = ((30, 40), (32, 64), (56, 30))
+    first, second, third = (Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes)
+    shown = [("Describe it.", (first,)), ("What is it?", (second,)), ("Say what.", (third, first)), ("Say something.", ())]
+    asked = [ChatRequest(text, pictures) for text, pictures in shown]
+    replies = chat.chat(asked, Decoding(max_tokens=6))
+    assert replies == [chat.chat([request], Decoding(max_tokens=6))[0] for request in asked]
+    assert all(reply.num_tokens > 0 for reply in replies)
 
 
 def test_a_seed_decides_what_is_sampled(policy, pictures):

@@ -38,7 +38,7 @@ def lay_out(folder: Path) -> Path:
 
 
 def folder_of(root: Path, pairs: Sequence[Pair]) -> RowFolder:
-    return RowFolder.write(root, "pairs", pairs, [], {"format": "none"})
+    return RowFolder.write(root, "pairs", pairs, {"format": "none"})
 
 
 def pairs_in(folder: RowFolder | Imported) -> list[Pair]:

@@ -49,7 +49,7 @@ def made(root: Path) -> list[Pair]:
 
 
 def folder_of(root: Path) -> RowFolder:
-    return RowFolder.write(root, "pairs", made(root), [], {"format": "none"})
+    return RowFolder.write(root, "pairs", made(root), {"format": "none"})
 
 
 def read_back(folder: RowFolder) -> list[Pair]:
@@ -111,7 +111,7 @@ def test_what_changed_since_the_import_is_what_is_written(tmp_path):
     (tmp_path / "rows.json").write_text(json.dumps([given]))
     done = import_rows(tmp_path / "rows.json", "rlaif_v", None, tmp_path / "in")
     changed = replace(read_back(done.folder)[0], chosen="Two dogs.")
-    folder = RowFolder.write(tmp_path / "in", "pairs", [changed], [], {"format": "none"})
+    folder = RowFolder.write(tmp_path / "in", "pairs", [changed], {"format": "none"})
     (record,) = json.loads(export_rows(folder, "rlaif_v", tmp_path / "out").file.read_text())
     assert record["chosen"] == json.loads(record["text"])["chosen"] == "Two dogs."
     assert record["ds_name"] == "mine"
@@ -120,7 +120,7 @@ def test_what_changed_since_the_import_is_what_is_written(tmp_path):
 def test_a_pair_of_two_pictures_is_written_by_llava_and_refused_by_rlaif_v(tmp_path):
     root = tmp_path / "here"
     pair = replace(made(root)[0], pictures=[stored(root, "red"), stored(root, "blue")])
-    folder = RowFolder.write(root, "pairs", [pair], [], {"format": "none"})
+    folder = RowFolder.write(root, "pairs", [pair], {"format": "none"})
     done = export_rows(folder, "llava", tmp_path / "out")
     assert read_back(import_rows(done.file, "llava", None, tmp_path / "back").folder) == [pair]
     with pytest.raises(DataError, match="2 pictures"):
@@ -147,7 +147,7 @@ def test_no_picture_is_written_outside_the_folder(tmp_path):
     turns = [{"from": "human", "value": ""}, {"from": "gpt", "value": ""}]
     record = {"image": "../../gone.png", "conversations": turns, "rejected_conversations": turns}
     pair = replace(made(root)[0], record=json.dumps({"format": "llava", "row": 1, "record": record}))
-    done = export_rows(RowFolder.write(root, "pairs", [pair], [], {"format": "none"}), "llava", tmp_path / "deep" / "er" / "out")
+    done = export_rows(RowFolder.write(root, "pairs", [pair], {"format": "none"}), "llava", tmp_path / "deep" / "er" / "out")
     assert json.loads(done.file.read_text())[0]["image"] == "images/gone.png"
     assert not (tmp_path / "deep" / "gone.png").exists()
 
@@ -207,7 +207,7 @@ def test_pictures_of_one_name_keep_apart_and_a_shared_one_is_written_once(tmp_pa
     pair = made(root)[0]
     red, blue = pair.pictures[0], stored(root, "blue")
     pairs = [replace(pair, id=str(at), pictures=[name]) for at, name in enumerate((red, blue, red, blue))]
-    done = export_rows(RowFolder.write(root, "pairs", pairs, [], {"format": "none"}), "llava", tmp_path / "out")
+    done = export_rows(RowFolder.write(root, "pairs", pairs, {"format": "none"}), "llava", tmp_path / "out")
     paths = [record["image"] for record in json.loads(done.file.read_text())]
     assert paths[0] == paths[2] != paths[1] == paths[3] and done.pictures == 2
     written = [Store(root).picture(name).read_bytes() for name in (red, blue)]

@@ -1,5 +1,6 @@
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sightline.errors import DataError, RunError, UserError
-from sightline.formats import Imported, export_rows, import_rows
+from sightline.formats import Imported, export_rows, import_rows, records
 from sightline.rows import Pair
 from sightline.store.folders import RowFolder
 from sightline.store.shards import Store
@@ -99,6 +100,46 @@ def test_json_lines_and_parquet_and_arrays_give_the_same_pairs(tmp_path):
     array, jsonl, parquet = (pairs(bring(folder, content)) for folder, content in zip(folders, contents, strict=True))
     assert [pair.id for pair in array] == [pair.id for pair in jsonl] == [pair.id for pair in parquet]
     assert array[1].chosen == "Zwei Hunde \u2028 im Bild."
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 64, 1000])
+def test_an_array_read_in_pieces_is_the_array(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(records, "PIECE", piece)
+    value = [12345, 1.5e-3, -0.25, 'a " ] [ , \u2028 ü', [], {}, [[1, {"b": [None, True]}]], {"key": "x" * 300}, 678]
+    for text in (json.dumps(value), json.dumps(value, indent=3, ensure_ascii=False), f" \n{json.dumps(value)} \n\n"):
+        (tmp_path / "rows.json").write_text(text, encoding="utf-8-sig")
+        assert list(records.read_records(tmp_path / "rows.json")) == value
+
+
+@pytest.mark.parametrize("piece", [3, 1000])
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('[{"a": 1},\n {"b" 2}]', "line 2, column 7"),
+        ('[{"a": 1},\n {"b": 2}', "line 2, column 10"),
+        ('[{"a": 1}\n {"b": 2}]', "line 2, column 2"),
+        ('[{"a": 1}]\n{"b": 2}', "line 2, column 1"),
+        ('[{"a": "1]', "line 1, column 8"),
+    ],
+)
+def test_an_array_read_in_pieces_says_where_it_is_wrong(tmp_path, monkeypatch, text, where, piece):
+    """Places as in a text editor, counted by hand."""
+    monkeypatch.setattr(records, "PIECE", piece)
+    (tmp_path / "rows.json").write_text(text)
+    with pytest.raises(DataError) as caught:
+        list(records.read_records(tmp_path / "rows.json"))
+    assert caught.value.where.endswith(where)
+
+
+@pytest.mark.parametrize("form", ["array", "lines"])
+def test_a_large_file_is_not_read_whole(tmp_path, form):
+    told = [json.dumps({"idx": at, "text": "word " * 200}) for at in range(12_000)]
+    (tmp_path / "rows").write_text(f"[{','.join(told)}]" if form == "array" else "\n".join(told))
+    tracemalloc.start()
+    assert sum(record["idx"] for record in records.read_records(tmp_path / "rows")) == sum(range(12_000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (tmp_path / "rows").stat().st_size / 2
 
 
 def test_a_record_that_comes_twice_gives_two_pairs_of_different_ids(tmp_path):

@@ -1,4 +1,5 @@
 import errno
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,36 @@ def test_shards_hold_whole_keys_and_every_row_once(tmp_path):
     stored = [row for shard in shards for row in store.read(shard)]
     assert sorted(row.id for row in stored) == sorted(row.id for row in rows)
     assert len(shards) == num_buckets(100, 16) == 8
+
+
+def test_rows_from_outside_wait_on_the_disk_until_their_keys_are_counted(tmp_path):
+    """Fifty times as many take no more memory, but for the names of their shards."""
+
+    def peak(count: int) -> int:
+        rows = (Prompt(id=f"id{n}", key=f"key{n}", text=f"{n} " * 500, topic="art") for n in range(count))
+        tracemalloc.start()
+        shards = Store(tmp_path / str(count)).sort_in("prompts", "test", rows, shard_size=16)
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(shards) == num_buckets(count, 16)
+        return highest
+
+    peak(16)  # what is imported and remembered the first time does not count
+    few, many = peak(16), peak(800)
+    assert (many - few) / 784 < 600
+
+
+def test_refused_rows_lie_with_the_rows_of_their_keys_and_do_not_move_them(tmp_path):
+    store, refused = Store(tmp_path), [Dropped(key=f"key{n}", reason="why") for n in range(0, 100, 2)]
+    expected = [shard.bucket for shard in store.source("prompts", "test", prompts(40), [], 16)]
+    mixed = [row for pair in zip(refused[:20], prompts(40)[::2], strict=True) for row in pair]
+    shards = store.sort_in("prompts", "test", [*mixed, *prompts(40)[1::2], *refused[20:]], 16)
+    assert [shard.bucket for shard in shards] == expected
+    for shard in shards:
+        assert {row.key for row in store.read(shard)} == {f"key{n}" for n in range(40) if bucket_of(f"key{n}", 4) == shard.bucket}
+        assert [row.key for row in store.read_dropped(shard)] == [
+            row.key for row in refused if bucket_of(row.key, 4) == shard.bucket
+        ]
 
 
 def test_adding_a_prompt_changes_its_own_shard_only(tmp_path):

@@ -38,7 +38,7 @@ def opened(pairs: list[Pair], store: Any, format: str, out: Path, cache: Path) -
     """The export, as `datasets` opens it."""
     import datasets
 
-    done = export_rows(RowFolder.write(store.root, "pairs", pairs, [], {"format": "none"}), format, out)
+    done = export_rows(RowFolder.write(store.root, "pairs", pairs, {"format": "none"}), format, out)
     return datasets.Dataset.from_parquet(str(done.file), cache_dir=str(cache))
 
 
