@@ -46,6 +46,7 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Override a key: --set train.objective.beta=0.2", metavar="KEY=VALUE")
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; runs beside each other share their store.")]
+FORMATS = "datasets, llamafactory, llava, mllm_dpo, rlaif_v, swift, trl, vlfeedback"
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", metavar="RUN")]
 
 
@@ -165,7 +166,7 @@ def check(
 @app.command(name="import", epilog=_example("sightline import preferences.json --format llava --images photos --out data/mine"))
 def import_data(
     path: Annotated[Path, typer.Argument(help="The dataset's file.")],
-    format: Annotated[str, typer.Option("--format", help="llava or rlaif_v.")],
+    format: Annotated[str, typer.Option("--format", help=f"One of {FORMATS}.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write the rows to.")],
     images: Annotated[Path | None, typer.Option("--images", help="Folder that picture paths start from.")] = None,
 ) -> None:
@@ -182,7 +183,7 @@ def import_data(
 def export(
     run: Annotated[Path, typer.Argument(help="A run's folder, or a folder of imported rows.", metavar="RUN")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
-    format: Annotated[str | None, typer.Option("--format", help="Write the pairs: llava or rlaif_v.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help=f"Write the pairs: {FORMATS}.")] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Write the model: base and adapter as one.")] = False,
 ) -> None:
     """Write a run's pairs, with their pictures, in another tool's format; or its trained model, merged and checked."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,13 +18,19 @@ from sightline.rows import Dropped, Row
 from sightline.store.address import digest_file
 from sightline.store.folders import RowFolder
 from sightline.store.runs import Run
-from sightline.store.shards import Store
+from sightline.store.shards import Shard, Store
 
 FORMATS = Table(
     "formats",
     {
+        "datasets": "sightline.formats.datasets_folder:DatasetsFolder",
+        "llamafactory": "sightline.formats.llamafactory:LlamaFactory",
         "llava": "sightline.formats.llava:Llava",
+        "mllm_dpo": "sightline.formats.mllm_dpo:MllmDpo",
         "rlaif_v": "sightline.formats.rlaif_v:RlaifV",
+        "swift": "sightline.formats.swift:Swift",
+        "trl": "sightline.formats.trl:Trl",
+        "vlfeedback": "sightline.formats.vlfeedback:VLFeedback",
     },
 )
 
@@ -41,19 +48,36 @@ class Format(Plugin):
         """Each row of the file, or why it was refused; its pictures go to the album."""
         raise NotImplementedError
 
-    def write(self, rows: Sequence[Any], store: Store, file: Path) -> int:
-        """Write the rows, and beside the file the pictures that it points to; returns how many pictures were written."""
+    def remark(self, row: Any) -> str | None:
+        """Something to tell of an imported row; equal ones are counted."""
+        return None
+
+    def place(self, out: Path) -> Path:
+        """The file to write: `out` itself where its name says how, else one in the folder `out`."""
+        file = out if out.suffix in CONTAINERS else out / f"{self.step}{self.containers[0]}"
+        if file.suffix not in self.containers:
+            problem = f"format {self.kind} is not written as {file.suffix}"
+            raise DataError(str(out), problem, f"one of {', '.join(self.containers)}")
+        return file
+
+    def write(self, rows: Iterable[Any], store: Store, file: Path) -> None:
+        """Write the rows, and beside the file the pictures that it points to."""
         raise NotImplementedError
+
+    def accompany(self, done: Exported, source: Run | RowFolder) -> Iterator[str]:
+        """Write what else belongs to the file once it is there; lines that say what is left to do."""
+        yield from ()
 
 
 @dataclass
 class Counts:
-    """What went by: rows, their pictures, and refusals by reason, with the first few and each reason's first."""
+    """What went by: rows, their pictures, and refusals by reason, with the first few and each reason's first, and remarks."""
 
     rows: int = 0
     pictures: set[str] = field(default_factory=set)
     refused: Counter[str] = field(default_factory=Counter)
     first: list[Dropped] = field(default_factory=list)
+    remarks: Counter[str] = field(default_factory=Counter)
 
     def through(self, made: Iterable[Row | Dropped]) -> Iterator[Row | Dropped]:
         """The same rows, counted."""
@@ -96,6 +120,8 @@ class Imported:
             yield f"{count} refused: {reason}"
         for row in self.counts.first[:SHOWN]:
             yield f"  {row.key}: {row.reason} ({row.detail})"
+        for remark, count in self.counts.remarks.most_common():
+            yield f"{count} {remark}"
         yield f"next: sightline check {self.folder.root}"
 
 
@@ -107,10 +133,12 @@ class Exported:
     step: str
     rows: int
     pictures: int
+    todo: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """For the terminal."""
         yield f"{self.rows} {self.step} are in {self.file}, with {self.pictures} pictures"
+        yield from self.todo
 
 
 def import_rows(
@@ -125,7 +153,7 @@ def import_rows(
     counts = Counts()
 
     def taken() -> Iterator[Row | Dropped]:
-        yield from counts.through(_watched(how.read(path, album), watch or Silent()))
+        yield from counts.through(_watched(_remarked(how.read(path, album), how, counts.remarks), watch or Silent()))
         if not counts.rows:
             raise _nothing_taken(path, folder, counts)
 
@@ -141,13 +169,15 @@ def export_rows(source: str | Path | Run | RowFolder, format: str | Format, out:
     how = _format(format)
     if (step or how.step) != how.step:
         raise DataError(f"format {how.kind}", f"it holds {how.step}, not {step}", "choose another format for these rows")
-    rows, store = _open(source, how.step)
-    if not rows:
+    held = _open(source, how.step)
+    rows = rows_of(held, how.step)
+    first = next(rows, None)
+    if first is None:
         raise DataError(str(source), f"there are no {how.step} to write", "look at what was dropped, with `sightline show`")
-    file = Path(out) if Path(out).suffix in CONTAINERS else Path(out) / f"{how.step}{how.containers[0]}"
-    if file.suffix not in how.containers:
-        raise DataError(str(out), f"format {how.kind} is not written as {file.suffix}", f"one of {', '.join(how.containers)}")
-    return Exported(file, how.step, len(rows), how.write(rows, store, file))
+    file, seen = how.place(Path(out)), Counts()
+    how.write(seen.through(chain([first], rows)), store_of(held), file)
+    done = Exported(file, how.step, seen.rows, len(seen.pictures))
+    return replace(done, todo=tuple(how.accompany(done, held)))
 
 
 def _format(format: str | Format) -> Any:
@@ -194,10 +224,30 @@ def _nothing_taken(path: Path, folder: Path, counts: Counts) -> DataError:
     return DataError(str(path), f"no row could be taken; {count} of {counts.refused.total()}: {reason}", fix)
 
 
-def _open(source: str | Path | Run | RowFolder, step: str) -> tuple[list[Any], Store]:
-    if isinstance(source, str | Path):
-        source = RowFolder.open(Path(source), step) if (Path(source) / "about.json").is_file() else Run.open(Path(source))
-    if isinstance(source, Run):
-        return source.rows(step), source.store
-    store = Store(source.root)
-    return [row for shard in source.shards for row in store.read(shard)], store
+def _remarked(made: Iterable[Row | Dropped], how: Any, remarks: Counter[str]) -> Iterator[Row | Dropped]:
+    for row in made:
+        if not isinstance(row, Dropped) and (remark := how.remark(row)):
+            remarks[remark] += 1
+        yield row
+
+
+def _open(source: str | Path | Run | RowFolder, step: str) -> Run | RowFolder:
+    if not isinstance(source, str | Path):
+        return source
+    return RowFolder.open(Path(source), step) if (Path(source) / "about.json").is_file() else Run.open(Path(source))
+
+
+def store_of(source: Run | RowFolder) -> Store:
+    """The store that holds the rows and pictures."""
+    return source.store if isinstance(source, Run) else Store(source.root)
+
+
+def shards_of(source: Run | RowFolder, step: str) -> list[Shard]:
+    return source.shards(step) if isinstance(source, Run) else source.shards
+
+
+def rows_of(source: Run | RowFolder, step: str) -> Iterator[Any]:
+    """A step's rows, of which memory holds a shard's."""
+    store = store_of(source)
+    for shard in shards_of(source, step):
+        yield from store.read(shard)

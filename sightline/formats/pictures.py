@@ -7,7 +7,7 @@ import os
 import re
 import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from sightline.store.shards import Store, written_whole
@@ -41,6 +41,19 @@ class Album:
         if path not in self.taken:
             self.taken[path] = self.keep(self._content(path), path)
         return self.taken[path]
+
+    def given(self, image: Any, key: str) -> str:
+        """The stored name of a picture that a row gives by its path, or as {path | bytes}; the key names one without a path."""
+        path, content = (image.get("path"), image.get("bytes")) if isinstance(image, dict) else (image, None)
+        if isinstance(image, dict) and path is None and content is None:
+            raise Refused("row names no picture", f"image has {', '.join(map(str, image)) or 'nothing'}")
+        if content is not None and not isinstance(content, bytes):
+            raise Refused("image bytes are not bytes", type(content).__name__)
+        if content is not None:
+            return self.keep(content, str(path or key))
+        if not isinstance(path, str):
+            raise Refused("image path is not text", "null" if path is None else type(path).__name__)
+        return self.take(path)
 
     def keep(self, content: bytes, name: str) -> str:
         """The stored name of a picture whose bytes came with its row. PNG and JPEG keep their bytes; others become PNG."""
@@ -116,12 +129,18 @@ class Gallery:
             path = path.with_suffix(suffix)
         if within(self.folder, str(path)) is None:
             path = Path("images", path.name)
-        if self.written.setdefault(str(path), picture) != picture:
+        if self.written.get(str(path), picture) != picture:
             path = path.with_stem(f"{path.stem}-{picture[:8]}")
-        self.written[str(path)] = picture
-        with written_whole(self.folder / path) as aside:
-            aside.write_bytes(content)
+        if str(path) not in self.written:
+            self.written[str(path)] = picture
+            with written_whole(self.folder / path) as aside:
+                aside.write_bytes(content)
         return str(path)
+
+    def embedded(self, picture: str, known_as: Any = None) -> dict[str, Any]:
+        """The picture's bytes, with the file name its row knew it by, as `datasets` keeps a picture in a column."""
+        name = PurePath(known_as).name if isinstance(known_as, str) and known_as else None
+        return {"bytes": self.store.picture(picture).read_bytes(), "path": name}
 
 
 def _plain(key: str) -> str:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sightline.errors import DataError
 from sightline.plugin import suggest
 from sightline.store.shards import written_whole
+from sightline.store.spill import Spill
+
+if TYPE_CHECKING:
+    import pyarrow
 
 CONTAINERS = (".json", ".jsonl", ".parquet")
+BATCH = 100
+"""Records of a row group in Parquet: their pictures are in memory together."""
 PIECE = 1 << 20
 """Letters of a JSON array that are read at once."""
 WHITESPACE = re.compile(r"[ \t\n\r]*")
@@ -31,19 +38,67 @@ def read_records(path: Path) -> Iterator[Any]:
         yield from _parquet(file) if start.startswith(b"PAR1") else _json(file)
 
 
-def write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Write the records in the container that the file's suffix names."""
+def write_records(path: Path, records: Iterable[dict[str, Any]], picture_columns: Sequence[str] = ()) -> None:
+    """Write the records in the container that the file's suffix names; in Parquet, `datasets` opens these columns as pictures."""
     with written_whole(path) as aside:
         if path.suffix == ".parquet":
-            import pyarrow
-            import pyarrow.parquet
+            _write_parquet(aside, records, picture_columns)
+            return
+        with aside.open("w", encoding="utf-8") as stream:
+            if path.suffix == ".jsonl":
+                stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            else:
+                stream.writelines(_array_pieces(records))
 
-            columns = {name: [record.get(name) for record in records] for name in _all_keys(records)}
-            pyarrow.parquet.write_table(pyarrow.Table.from_pydict(columns), aside, compression="zstd")
-        elif path.suffix == ".jsonl":
-            aside.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
-        else:
-            aside.write_text(json.dumps(records, ensure_ascii=False, indent=2), encoding="utf-8")
+
+def _array_pieces(records: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """A JSON array as json.dumps writes it with an indent of 2."""
+    opening = "["
+    for record in records:
+        # line ends within texts are escaped: those that are there are the layout's
+        yield f"{opening}\n  " + json.dumps(record, ensure_ascii=False, indent=2).replace("\n", "\n  ")
+        opening = ","
+    yield "[]" if opening == "[" else "\n]"
+
+
+def _write_parquet(path: Path, records: Iterable[dict[str, Any]], picture_columns: Sequence[str]) -> None:
+    """Columns' types follow from all records: these wait on the disk until the last is seen."""
+    import pyarrow
+    import pyarrow.parquet
+
+    waiting, schema, given = Spill(path.parent), pyarrow.schema([]), iter(records)
+    try:
+        while batch := list(islice(given, BATCH)):
+            columns = {name: [record.get(name) for record in batch] for name in _all_keys(batch)}
+            found = pyarrow.Table.from_pydict(columns).schema
+            schema, count = pyarrow.unify_schemas([schema, found], promote_options="permissive"), waiting.add(columns) + 1
+        schema = _with_pictures(schema, picture_columns)
+        with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+            for number in range(count):
+                writer.write_table(_table(waiting[number], schema))
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError, OverflowError) as error:
+        problem = f"these records do not fit into columns: {str(error).splitlines()[0]}"
+        raise DataError(str(path.parent), problem, "write JSON lines instead: a file that ends in .jsonl") from error
+
+
+def _table(columns: dict[str, list[Any]], schema: pyarrow.Schema) -> pyarrow.Table:
+    import pyarrow
+
+    count = len(next(iter(columns.values())))
+    arrays = [pyarrow.array(columns.get(column.name, [None] * count), type=column.type) for column in schema]
+    return pyarrow.Table.from_arrays(arrays, schema=schema)
+
+
+def _with_pictures(schema: pyarrow.Schema, names: Sequence[str]) -> pyarrow.Schema:
+    """The schema, saying in the words of `datasets` which columns hold pictures."""
+    if not names:
+        return schema
+    import datasets
+
+    features = datasets.Features.from_arrow_schema(schema)
+    for name in (name for name in names if name in features):
+        features[name] = datasets.List(datasets.Image()) if isinstance(features[name], datasets.List) else datasets.Image()
+    return features.arrow_schema
 
 
 def _all_keys(records: Sequence[dict[str, Any]]) -> list[str]:
@@ -57,7 +112,7 @@ def missing_key(key: str, record: Iterable[str]) -> tuple[str, str]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(path.glob("*.parquet"))
+        found = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
         if not found:
             raise DataError(str(path), "this folder holds no Parquet files", "give the dataset's file")
         return found

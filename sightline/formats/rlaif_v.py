@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import PurePath
 from typing import Any, ClassVar, Literal
 
 from sightline.errors import DataError
@@ -19,11 +18,12 @@ class RlaifV(PairFormat):
 
     kind: Literal["rlaif_v"] = "rlaif_v"
     own_id: ClassVar[str] = "idx"
+    picture_columns: ClassVar[tuple[str, ...]] = ("image",)
 
     def pair(self, record: dict[str, Any], key: str, album: Album) -> Pair:
         inner = _inner(record)
         texts = [_said(record, inner, name) for name in TEXTS]
-        return imported_pair("rlaif_v", key, texts[0], [_picture(record, key, album)], texts[1], texts[2])
+        return imported_pair("rlaif_v", key, texts[0], [album.given(_image(record), key)], texts[1], texts[2])
 
     def record(self, pair: Pair, known: dict[str, Any] | None, gallery: Gallery, embed: bool) -> dict[str, Any]:
         if len(pair.pictures) != 1:
@@ -66,28 +66,11 @@ def _with_texts(known: dict[str, Any], texts: dict[str, str]) -> dict[str, Any]:
     return {**known, **{name: text for name, text in texts.items() if known.get(name) is not None}}
 
 
-def _picture(record: dict[str, Any], key: str, album: Album) -> str:
-    path, content = _image(record)
-    if content is not None:
-        return album.keep(content, path or key)
-    return album.take(text_of(path, "image path"))
-
-
-def _image(record: dict[str, Any]) -> tuple[Any, bytes | None]:
-    """Path and bytes of a record's picture, as far as it has them."""
-    image = record.get("image")
-    if image is None and record.get("image_path") is not None:
-        return record["image_path"], None
-    if image is None:
-        image = need_key(record, "image")
-    if not isinstance(image, dict):
-        return image, None
-    content, path = image.get("bytes"), image.get("path")
-    if content is None and path is None:
-        raise Refused("row names no picture", f"image has {', '.join(image) or 'nothing'}")
-    if content is not None and not isinstance(content, bytes):
-        raise Refused("image bytes are not bytes", type(content).__name__)
-    return path, content
+def _image(record: dict[str, Any]) -> Any:
+    """A record's picture, as a path or as {path | bytes}."""
+    if record.get("image") is None and record.get("image_path") is not None:
+        return record["image_path"]
+    return need_key(record, "image")
 
 
 def _fresh(pair: Pair, texts: dict[str, str]) -> dict[str, Any]:
@@ -108,8 +91,7 @@ def _with_picture(record: dict[str, Any], pair: Pair, gallery: Gallery, embed: b
     image = record.get("image")
     known_as = image.get("path") if isinstance(image, dict) else image or record.get("image_path")
     if embed:
-        content = gallery.store.picture(pair.pictures[0]).read_bytes()
-        return {**record, "image": {"bytes": content, "path": PurePath(known_as).name if known_as else None}}
+        return {**record, "image": gallery.embedded(pair.pictures[0], known_as)}
     path = gallery.put(pair.pictures[0], pair.key, known_as)
     pointing: dict[str, Any] = {"image_path": path} if record.get("image_path") in (known_as, "") else {}
     if image is not None:

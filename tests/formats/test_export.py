@@ -1,12 +1,16 @@
 import json
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from sightline.errors import DataError, RunError
-from sightline.formats import export_rows, import_rows
+from sightline.formats import FORMATS, export_rows, import_rows
+from sightline.formats.records import read_records, write_records
 from sightline.rows import Pair
 from sightline.store.folders import RowFolder
 from sightline.store.runs import Run
@@ -146,3 +150,65 @@ def test_no_picture_is_written_outside_the_folder(tmp_path):
     done = export_rows(RowFolder.write(root, "pairs", [pair], {"format": "none"}), "llava", tmp_path / "deep" / "er" / "out")
     assert json.loads(done.file.read_text())[0]["image"] == "images/gone.png"
     assert not (tmp_path / "deep" / "gone.png").exists()
+
+
+def test_imported_rows_are_written_in_the_order_of_their_file_whichever_shards_hold_them(tmp_path):
+    Image.new("RGB", (3, 3)).save(tmp_path / "a.png")
+    given = [{"idx": at, "image": "a.png", "question": "?", "chosen": "a", "rejected": "b"} for at in range(40)]
+    (tmp_path / "rows.json").write_text(json.dumps(given))
+    store, pairs = Store(tmp_path / "in"), read_back(import_rows(tmp_path / "rows.json", "rlaif_v", None, tmp_path / "in").folder)
+    (tmp_path / "run").mkdir()
+    run = Run.create(tmp_path / "run", "name: here\n", store.root)
+    shards = store.source("pairs", "test", pairs, [], shard_size=4)
+    run.note_step("pairs", {"shards": [[shard.bucket, shard.address] for shard in shards]})
+    assert len(shards) > 4
+    assert json.loads(export_rows(run, "rlaif_v", tmp_path / "out").file.read_text()) == given
+
+
+def long_records(count: int) -> Iterator[dict[str, Any]]:
+    """The column `late` comes with the last record only."""
+    for at in range(count):
+        yield {"idx": at, "text": f"{at} " * 300, **({"late": "now"} if at == count - 1 else {})}
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "rows.parquet"])
+def test_a_large_file_is_written_without_being_held(tmp_path, name):
+    write_records(tmp_path / "warm.parquet", long_records(1))  # what is imported stays
+    tracemalloc.start()
+    write_records(tmp_path / name, long_records(8000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < sum(len(record["text"]) for record in long_records(8000)) / 4
+    found = list(read_records(tmp_path / name))
+    assert [record["idx"] for record in found] == list(range(8000)) and found[-1]["late"] == "now"
+
+
+def test_a_json_array_is_laid_out_as_json_does(tmp_path):
+    records = [{"a": "two\nlines", "b": [1, {"c": None}]}, {}]
+    write_records(tmp_path / "rows.json", iter(records))
+    assert (tmp_path / "rows.json").read_text() == json.dumps(records, indent=2)
+
+
+@pytest.mark.parametrize("values", [[1, "one"], [{}], [2**70]])
+def test_values_that_no_column_holds_are_told_and_no_file_is_left(tmp_path, values):
+    with pytest.raises(DataError, match="do not fit into columns"):
+        write_records(tmp_path / "rows.parquet", ({"value": value} for value in values))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_names_every_format(sightline):
+    for verb in ("import", "export"):
+        shown = " ".join(sightline(verb, "--help", COLUMNS="400").stdout.split())
+        assert all(name in shown for name in FORMATS), verb
+
+
+def test_pictures_of_one_name_keep_apart_and_a_shared_one_is_written_once(tmp_path):
+    root = tmp_path / "here"
+    pair = made(root)[0]
+    red, blue = pair.pictures[0], stored(root, "blue")
+    pairs = [replace(pair, id=str(at), pictures=[name]) for at, name in enumerate((red, blue, red, blue))]
+    done = export_rows(RowFolder.write(root, "pairs", pairs, {"format": "none"}), "llava", tmp_path / "out")
+    paths = [record["image"] for record in json.loads(done.file.read_text())]
+    assert paths[0] == paths[2] != paths[1] == paths[3] and done.pictures == 2
+    written = [Store(root).picture(name).read_bytes() for name in (red, blue)]
+    assert [(done.file.parent / path).read_bytes() for path in paths[:2]] == written

@@ -15,11 +15,7 @@ from sightline.rows import Pair
 from sightline.store.folders import RowFolder
 from sightline.store.shards import Store
 
-
-def picture(format: str = "PNG", size: tuple[int, int] = (4, 3), **options: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", size, (200, 10, 30)).save(stream, format=format, **options)
-    return stream.getvalue()
+from .conftest import picture
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -35,19 +31,6 @@ def talk(**changes: Any) -> dict[str, Any]:
         for side, answer in (("conversations", "A dog."), ("rejected_conversations", "A cat."))
     }
     return {"id": "one", "image": "a.png", **sides, **changes}
-
-
-@pytest.fixture(scope="module")
-def unfit(tmp_path_factory) -> Path:
-    """A folder of pictures that nobody can learn from."""
-    root = tmp_path_factory.mktemp("unfit")
-    (root / "folder").mkdir()
-    whole = picture("JPEG", (64, 64), quality=95)
-    (root / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    frames[0].save(root / "moving.gif", save_all=True, append_images=frames[1:])
-    Image.new("1", (10_000, 5_001)).save(root / "huge.png")
-    return root
 
 
 def bring(folder: Path, content: Any, format: str = "rlaif_v", name: str = "rows.json") -> Imported:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,6 @@ class Lines(Format):
 
     kind: Literal["parrot_lines"] = "parrot_lines"
 
-    def write(self, rows: Sequence[Pair], store: Store, file: Path) -> int:
+    def write(self, rows: Iterable[Pair], store: Store, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"{row.instruction}\t{row.chosen}\t{row.rejected}\n" for row in rows))
-        return 0
