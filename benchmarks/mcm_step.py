@@ -64,7 +64,7 @@ def _row(tree: Any, term: str, encoder: Any) -> tuple[Tensor, Tensor, int]:
     path = tree.path(at)[::-1]
     tokens = [token for index in path for token in tree.segments[index].tokens]
     [name] = [name for index in path for name in tree.segments[index].pictures]
-    return torch.tensor([tokens]), encoder.pictures[name][None], len(tree.segments[at].tokens)
+    return torch.tensor([tokens]), encoder.pictures[name]["pixel_values"], len(tree.segments[at].tokens)
 
 
 def make_step(side: str, folder: Path, options: argparse.Namespace) -> Step:

@@ -299,12 +299,12 @@ def _train(stage: _Training, executor: Executor, on_step: OnStep | None) -> Chec
         step.base.kept_in = kept, int(section.feature_cache_gb * 1e9)
     # in this process, so that training goes on with the same loaded model; a seed decides nothing here
     here = Executor(executor.store, Engines({}), 0, Execution(workers=1, threads=section.threads), executor.watch)
-    planned = Place.of(executor.store, section.address(step.weights, pairs, _steps(stage, step, here.planned)[1]))
-    if not planned.finished:
+    _, reference = _steps(stage, step, here.planned)
+    place = Place.of(executor.store, section.address(step.weights, pairs, reference))
+    if not place.finished:
         check_requirements(section)
     processes.use_own_device()
     prepared = _prepare(stage, step, here, on_step)
-    place = Place.of(executor.store, section.address(step.weights, pairs, prepared.reference.shards))
     if place.finished:
         place.clear()
         return Checkpoint.read(place.folder)
