@@ -15,7 +15,6 @@ from typing import Any
 
 FAULTS = ("429", "500", "cut", "cut_body", "timeout", "truncated", "malformed", "shape", "huge")
 SHAPES = ([1], {"choices": []}, {"choices": [{"message": {"content": None}}]}, {"choices": "x"}, {"error": {"message": "no"}})
-SLEEP_S = 0.4
 
 Answer = Callable[[dict[str, Any]], str]
 Fault = Callable[[str, int], str | None]
@@ -25,12 +24,12 @@ def no_fault(request: str, attempt: int) -> str | None:
     return None
 
 
-def seeded(rate: float, seed: int = 0) -> Fault:
+def seeded(rate: float, seed: int = 0, faults: tuple[str, ...] = FAULTS) -> Fault:
     """A share of all tries fails, in every way; which ones follows from the request and the try alone."""
 
     def fault(request: str, attempt: int) -> str | None:
         rng = random.Random(f"{seed} {request} {attempt}")
-        return rng.choice(FAULTS) if rng.random() < rate else None
+        return rng.choice(faults) if rng.random() < rate else None
 
     return fault
 
@@ -40,11 +39,12 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, answer: Answer, fault: Fault = no_fault, delay_s: float = 0.0) -> None:
+    def __init__(self, answer: Answer, fault: Fault = no_fault, delay_s: float = 0.0, sleep_s: float = 2.0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer = answer
         self.fault = fault
         self.delay_s = delay_s
+        self.sleep_s = sleep_s  # where it lets a client time out
         self.asked: Counter[str] = Counter()
         self.paid: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "cut":
             self.close_connection = True
         elif fault == "timeout":
-            time.sleep(SLEEP_S)
+            time.sleep(self.server.sleep_s)
             self.close_connection = True
         elif fault == "cut_body":
             self._send(200, whole[:20], length=len(whole))

@@ -30,15 +30,20 @@ def read_ratings(reply: str, rubric: Rubric, num_answers: int, cut: bool = False
 
     `cut`: the reply ended at max_tokens, so that a number at its very end may lack digits.
     """
-    found = _from_json(reply, num_answers) or _from_lines(_without_last_number(reply) if cut else reply, rubric, num_answers)
+    found = _from_json(reply, rubric, num_answers) or _from_lines(
+        _without_last_number(reply) if cut else reply, rubric, num_answers
+    )
     return [_checked(found.get(place, []), rubric) for place in range(1, num_answers + 1)]
 
 
 Entry = Mapping[str, Any]  # plain name -> what stands for its rating
 
 
-def _from_json(reply: str, num_answers: int) -> dict[int, list[Entry]]:
-    """What JSON in the reply says of each answer, by its label. A label that stands twice has two entries."""
+def _from_json(reply: str, rubric: Rubric, num_answers: int) -> dict[int, list[Entry]]:
+    """What JSON in the reply says of each answer, by its label. A label that stands twice has two entries.
+
+    Entries without any aspect are none: braces may stand in prose.
+    """
     start = re.search(r"\[?\s*\{", reply)
     if start is None:
         return {}
@@ -51,7 +56,9 @@ def _from_json(reply: str, num_answers: int) -> dict[int, list[Entry]]:
         return {}
     found: dict[int, list[Entry]] = {}
     for label, entry in _entries(tree, num_answers):
-        found.setdefault(label, []).append({plain(name): value for name, value in entry.items()})
+        values = {plain(name): value for name, value in entry.items()}
+        if any(aspect.plain in values for aspect in rubric.aspects):
+            found.setdefault(label, []).append(values)
     return found
 
 
