@@ -24,6 +24,7 @@ from sightline.store.address import digest, digest_bytes
 if TYPE_CHECKING:
     import PIL.Image
 
+PROBE = ChatRequest("Reply with the word yes.")
 _URL = re.compile(r"https?://(?:[\w.-]+|\[[\da-fA-F:]+\])(?::\d+)?(?:/\S*)?")
 
 
@@ -77,7 +78,8 @@ class OpenAIHTTP(Engine):
     max_reply_mb: float = Field(4.0, gt=0)
     """Largest reply to read."""
     max_failures_in_a_row: int = Field(8, ge=1)
-    """Stop the run when so many requests in a row had no reply for good: then the server is at fault, not the rows."""
+    """Stop the run when so many requests in a row had no reply for good: then the server is at fault, not the rows. Where the
+    last of a shard fails, a plain request is sent to tell the two apart."""
     input_price: float | None = Field(None, ge=0)
     """Price of a million tokens read, in a currency of your choice; for the run's cost."""
     output_price: float | None = Field(None, ge=0)
@@ -144,6 +146,8 @@ class ServedChat:
         names = [self._name(request, decoding, sent) for request in requests]
         missing = {name: request for name, request in zip(names, requests, strict=True) if name not in calls.known}
         failed = self._ask_all(missing, decoding, sent, calls) if missing else {}
+        if self.failures_in_a_row:
+            self._probe(decoding, sent, calls)
         return [_unanswered(failed[name]) if name in failed else _reply(calls.known[name]) for name in names]
 
     def _name(self, request: ChatRequest, decoding: Decoding, sent: _Pictures) -> str:
@@ -198,15 +202,22 @@ class ServedChat:
     def _count(self, failure: NoReply | None) -> None:
         """RunError where it is the server that fails, so that its rows are not dropped for good."""
         self.failures_in_a_row = self.failures_in_a_row + 1 if failure else 0
-        if failure is None:
-            return
-        if failure.fatal or self.failures_in_a_row >= self.section.max_failures_in_a_row:
-            times = "" if failure.fatal else f"{self.failures_in_a_row} requests in a row had no reply; the last: "
-            raise RunError(
-                f"model {self.section.model} at {self.section.base_url}",
-                f"{times}{failure.reason}{f' ({failure.detail})' if failure.detail else ''}",
-                "mend the server, the key or the model's name, then run the same command again: no answered call is asked again",
-            )
+        if failure is not None and (failure.fatal or self.failures_in_a_row >= self.section.max_failures_in_a_row):
+            raise self._down(failure)
+
+    def _probe(self, decoding: Decoding, sent: _Pictures, calls: Calls) -> None:
+        """The last request failed: RunError where a plain one fails, too, for then it was the server, not the row."""
+        failed = self._ask_all({self._name(PROBE, decoding, sent): PROBE}, decoding, sent, calls)
+        for failure in failed.values():
+            raise self._down(failure)
+
+    def _down(self, failure: NoReply) -> RunError:
+        count = "" if failure.fatal else f"{self.failures_in_a_row} requests in a row had no reply; the last: "
+        return RunError(
+            f"model {self.section.model} at {self.section.base_url}",
+            f"{count}{failure.reason}{f' ({failure.detail})' if failure.detail else ''}",
+            "mend the server, the key or the model's name, then run the same command again: no answered call is asked again",
+        )
 
 
 class _Pictures:
@@ -214,17 +225,21 @@ class _Pictures:
 
     def __init__(self, form: Literal["png", "jpeg"]) -> None:
         self.form = form
-        self._uris: dict[int, str] = {}
+        self._uris: dict[int, tuple[str, str]] = {}  # with their digests
 
     def uri(self, picture: PIL.Image.Image) -> str:
+        return self._sent(picture)[0]
+
+    def digest(self, picture: PIL.Image.Image) -> str:
+        return self._sent(picture)[1]
+
+    def _sent(self, picture: PIL.Image.Image) -> tuple[str, str]:
         if id(picture) not in self._uris:
             file = io.BytesIO()
             picture.convert("RGB").save(file, self.form.upper(), **({"quality": 95} if self.form == "jpeg" else {}))
-            self._uris[id(picture)] = f"data:image/{self.form};base64,{base64.b64encode(file.getvalue()).decode()}"
+            uri = f"data:image/{self.form};base64,{base64.b64encode(file.getvalue()).decode()}"
+            self._uris[id(picture)] = uri, digest_bytes(file.getvalue())
         return self._uris[id(picture)]
-
-    def digest(self, picture: PIL.Image.Image) -> str:
-        return digest_bytes(self.uri(picture).encode())
 
 
 def _reply(call: Call) -> ChatReply:

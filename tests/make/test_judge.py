@@ -65,6 +65,7 @@ TWO = {
         "### Answer 2\n1. Helpfulness (1-5): 2\n2. Visual_Faithfulness = 1, sadly",
         "The set {a: 1} of answer 1.\nAnswer 1:\nHelpfulness: 4\nVisual faithfulness: 5\n"
         "Answer 2:\nHelpfulness: 2\nVisual faithfulness: 1",
+        f'<think>Say {{"answers": [{{"answer": 1, "helpfulness": 1}}]}}?</think>{json.dumps(TWO)}',
         "Answer 1: helpfulness: 4, visual faithfulness: 5\nAnswer 2: helpfulness: 2; visual faithfulness: 1",
     ],
     ids=[
@@ -78,6 +79,7 @@ TWO = {
         "lines",
         "markdown",
         "braces in prose",
+        "thoughts",
         "one line",
     ],
 )

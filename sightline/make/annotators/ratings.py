@@ -28,8 +28,10 @@ class Ratings:
 def read_ratings(reply: str, rubric: Rubric, num_answers: int, cut: bool = False) -> list[Ratings]:
     """Ratings of each answer, in the order in which the judge saw them: from JSON, or else from lines such as 'Helpfulness: 4'.
 
-    `cut`: the reply ended at max_tokens, so that a number at its very end may lack digits.
+    What a reasoning model thought before it replied does not count. `cut`: the reply ended at max_tokens, so that a number at its
+    very end may lack digits.
     """
+    reply = reply.rpartition("</think>")[2]
     found = _from_json(reply, rubric, num_answers) or _from_lines(
         _without_last_number(reply) if cut else reply, rubric, num_answers
     )
