@@ -38,8 +38,9 @@ class Server(ThreadingHTTPServer):
     """Counts, by request, how often it was asked and how often it gave a whole reply, which is what somebody would pay for."""
 
     daemon_threads = True
+    request_queue_size = 128  # of 5, its default, many clients at once overflow it, and wait a second to try again
 
-    def __init__(self, answer: Answer, fault: Fault = no_fault, delay_s: float = 0.0, sleep_s: float = 2.0) -> None:
+    def __init__(self, answer: Answer, fault: Fault = no_fault, delay_s: float = 0.0, sleep_s: float = 2.5) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer = answer
         self.fault = fault
@@ -49,6 +50,7 @@ class Server(ThreadingHTTPServer):
         self.paid: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
+        self.texts: dict[str, str] = {}
         self.keys: set[str | None] = set()
         self.under_way = self.most_under_way = 0
         self.lock = threading.Lock()
@@ -88,6 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.under_way += 1
             self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
             self.server.bodies.append(json.loads(raw))
+            self.server.texts[name] = text_of(json.loads(raw))
             self.server.keys.add(self.headers.get("Authorization"))
             fault = self.server.fault(name, self.server.asked[name])
             self.server.faults[fault or "none"] += 1

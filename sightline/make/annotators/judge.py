@@ -200,7 +200,8 @@ class JudgeReading(Reading):
                 if other != place and rated.reason is None:
                     # the second call shows the answers in reversed order: the same answer stands at last - other
                     same = last - other if judgement.numbers["swapped"] else other
-                    gaps.setdefault(same, []).append(self._score(ratings[place].values) - self._score(rated.values))
+                    gap = self._score(ratings[place].values) - self._score(rated.values)
+                    gaps.setdefault(same, []).append(round(gap, 9))  # rounding errors are ties
         both = [pair for pair in gaps.values() if len(pair) == 2]
         return {"compared": float(len(both)), "flips": float(sum(first * second < 0 for first, second in both))}
 
