@@ -90,7 +90,10 @@ def check(target: Recipe | str | Path, overrides: Sequence[str] = (), watch: Wat
 
 
 def _check_models(recipe: Recipe, findings: Findings) -> None:
-    models = {engine.model for engine in recipe.engines.values()} | ({recipe.train.model} if recipe.train else set())
+    findings.facts += [said for engine in recipe.engines.values() if (said := engine.look())]
+    models = {engine.model for engine in recipe.engines.values() if not engine.served} | (
+        {recipe.train.model} if recipe.train else set()
+    )
     for model in sorted(models):
         if not _is_here(model):
             findings.facts.append(f"model {model} is not on this disk: it will be looked up on the hub")

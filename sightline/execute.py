@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import Field
 
 from sightline.engines import Engine, Engines
+from sightline.engines.calls import Calls, total
 from sightline.plugin import Plugin, Section
 from sightline.rows import Dropped, Row
 from sightline.store.address import digest
@@ -87,6 +88,8 @@ class Tally:
     reused: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    usage: dict[str, float | None] = field(default_factory=dict)
+    """Calls, tokens and cost of served models; None where unknown, empty where none was asked."""
 
 
 class Watch(Protocol):
@@ -204,11 +207,13 @@ def step_identity(task: Task, use: Use) -> dict[str, Any]:
 def make_shard(use: Use, task: Task, shard: Shard, sources: Sequence[Shard]) -> None:
     """Make one shard and store it whole."""
     started = time.perf_counter()
+    calls = use.engines.calls = Calls(use.store.path(shard).with_suffix(".calls.jsonl"))
     rows: list[Row] = []
     dropped: list[Dropped] = []
     for made in task.step.make(use, *(use.store.read(source) for source in sources)):
         (dropped if isinstance(made, Dropped) else rows).append(made)  # type: ignore[arg-type]
-    use.store.write(shard, rows, dropped, time.perf_counter() - started)
+    use.store.write(shard, rows, dropped, time.perf_counter() - started, calls.usage())
+    calls.forget()
 
 
 def tally_of(store: Store, name: str, shards: list[Shard], reused: int = 0) -> Tally:
@@ -218,6 +223,8 @@ def tally_of(store: Store, name: str, shards: list[Shard], reused: int = 0) -> T
         counts = store.counts(shard)
         tally.rows += int(counts["rows"])
         tally.seconds += counts["seconds"]
+        for what, used in counts.get("usage", {}).items():
+            tally.usage[what] = total([tally.usage.get(what, 0), used])
         for refused in store.read_dropped(shard) if counts["dropped"] else ():
             tally.dropped[refused.reason] = tally.dropped.get(refused.reason, 0) + 1
     return tally
@@ -226,7 +233,9 @@ def tally_of(store: Store, name: str, shards: list[Shard], reused: int = 0) -> T
 def describe(tally: Tally) -> str:
     """One line for the log."""
     dropped = sum(tally.dropped.values())
-    parts = [f"{tally.rows} rows", f"{dropped} dropped" if dropped else "", f"{tally.seconds:.1f} s"]
+    calls = tally.usage.get("calls")
+    parts = [f"{tally.rows} rows", f"{dropped} dropped" if dropped else "", f"{calls} calls" if calls else ""]
+    parts.append(f"{tally.seconds:.1f} s")
     if tally.reused:
         parts.append(
             "all stored before"

@@ -92,7 +92,7 @@ class Instruction(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Response(Row):
-    """One model's answer to an instruction; `index` counts that model's samples from 0."""
+    """One model's answer to an instruction; `index` counts that model's samples from 0. A server may not count tokens: None."""
 
     instruction_id: str
     instruction: str
@@ -101,7 +101,7 @@ class Response(Row):
     model: str
     index: int
     finish: str
-    num_tokens: int
+    num_tokens: int | None
     origin: Origin
 
 
@@ -216,7 +216,7 @@ class Answer(Row):
     question: str
     text: str
     finish: str
-    num_tokens: int
+    num_tokens: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,19 @@ ROWS = [
 ]
 HEIGHT = {unit: height for height, row in enumerate(ROWS) for unit in row}
 
-HEAVY = {"torch", "transformers", "diffusers", "peft", "accelerate", "bitsandbytes", "torchvision", "ray", "openai", "vllm"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "diffusers",
+    "peft",
+    "accelerate",
+    "bitsandbytes",
+    "torchvision",
+    "ray",
+    "openai",
+    "httpx2",
+    "vllm",
+}
 TORCH_FILES = {
     "sightline.engines.image_reward_model",
     "sightline.engines.armorm_model",

@@ -1,10 +1,11 @@
-"""Who does the work: local pipelines and models behind a few roles."""
+"""Who does the work: local pipelines and models, and served ones, behind a few roles."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from sightline.engines.calls import Calls
 from sightline.engines.weights import fingerprint
 from sightline.errors import RecipeError
 from sightline.plugin import Plugin, Table, suggest
@@ -17,6 +18,7 @@ ENGINES = Table(
         "transformers": "sightline.engines.transformers:Transformers",
         "image_reward": "sightline.engines.image_reward:ImageReward",
         "armorm": "sightline.engines.armorm:ArmoRM",
+        "openai_http": "sightline.engines.openai_http:OpenAIHTTP",
     },
 )
 
@@ -26,9 +28,13 @@ class Engine(Plugin):
 
     roles: ClassVar[frozenset[str]] = frozenset()
     version: ClassVar[int] = 1  # raise it when the same weights and settings would now give different results
+    served: ClassVar[bool] = False
+    """The model runs behind a server: its files are not looked for, and its `load` has `calls`, to note replies in."""
+    incidental: ClassVar[frozenset[str]] = frozenset()
+    """Fields that move results by rounding at most; left out of addresses, so that changing them keeps what is stored."""
 
     model: str
-    """Model folder, hub name, or miniature/<name> for one that is shipped."""
+    """Model folder, hub name, or miniature/<name> for one that is shipped; of a served model, what its server calls it."""
     revision: str | None = None
     """Hub revision; a commit makes the run reproducible."""
 
@@ -41,7 +47,12 @@ class Engine(Plugin):
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides this engine's results; part of the address of what it makes."""
-        return {"section": self.model_dump(), "version": self.version, "weights": self.fingerprint()}
+        section = {key: value for key, value in self.model_dump().items() if key not in self.incidental}
+        return {"section": section, "version": self.version, "weights": self.fingerprint()}
+
+    def look(self) -> str | None:
+        """What a check says of a served model; None for one whose files are looked for. Needs no torch."""
+        return None
 
     def vocabulary(self) -> frozenset[str] | None:
         """All words that this engine's model can read; None where it can read any. Needs no torch."""
@@ -57,6 +68,7 @@ class Engines:
 
     def __init__(self, sections: Mapping[str, Engine]) -> None:
         self.sections = dict(sections)
+        self.calls: Calls | None = None  # of the shard under way
         self._loaded: tuple[Engine, Any] | None = None
 
     def use(self, name: str, role: str) -> Any:
@@ -65,6 +77,8 @@ class Engines:
         if self._loaded is None or self._loaded[0] != section:
             self.free()
             self._loaded = (section, section.load())
+        if section.served:
+            self._loaded[1].calls = self.calls
         return self._loaded[1]
 
     def section(self, name: str, role: str, where: str) -> Engine:

@@ -24,7 +24,6 @@ class LocalEngine(Engine):
     """A model that runs in this process."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"device", "batch_size"})
-    """Fields that move results by rounding at most; left out of addresses, so that a smaller batch keeps what is stored."""
 
     device: str = "auto"
     """auto takes a GPU where there is one; else a torch device, such as cpu or cuda:1."""
@@ -32,10 +31,6 @@ class LocalEngine(Engine):
     """Precision of the arithmetic. auto: float32 on a CPU; on a GPU bfloat16, or float16 where it lacks that."""
     batch_size: int = Field(16, ge=1)
     """How many go through the model at once; halved by itself where a GPU's memory runs out."""
-
-    def identity(self) -> dict[str, Any]:
-        identity = super().identity()
-        return {**identity, "section": {key: value for key, value in identity["section"].items() if key not in self.incidental}}
 
     def torch_device(self) -> Any:
         """The torch device that the field means on this machine."""

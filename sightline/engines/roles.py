@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
@@ -35,20 +35,29 @@ class PaintRequest:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One user turn with its pictures. `seed` matters where the decoding samples."""
+    """One user turn with its pictures. `seed` matters where the decoding samples.
+
+    `schema` is a JSON schema for the reply. An engine may ask its model to keep to it, or not: a reply need not.
+    """
 
     text: str
     pictures: tuple[PIL.Image.Image, ...] = ()
     seed: int = 0
+    schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class ChatReply:
-    """`finish` is 'stop', or 'length' where the answer was cut at max_tokens."""
+    """`finish` is 'stop', or 'length' where the answer was cut at max_tokens; `num_tokens` is None where a server does not say.
+
+    A reply that could not be had has `finish` 'error', no text, and its reason, which can be counted, as `error`.
+    """
 
     text: str
     finish: str
-    num_tokens: int
+    num_tokens: int | None
+    error: str | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Make(Section):
         tasks = []
         for name, annotator in self.annotations.items():
             asking = Task(f"judgements/{name}", annotator.asking(name, folder), answers)
-            tasks += [asking, Task(f"annotations/{name}", annotator.reading(name), (*answers, asking.name))]
+            tasks += [asking, Task(f"annotations/{name}", annotator.reading(name, folder), (*answers, asking.name))]
         return tasks
 
     def _pair_tasks(self, answers: tuple[str, ...]) -> list[Task]:
@@ -133,7 +133,8 @@ def _require_engines(tasks: list[Task], executor: Executor) -> None:
     """RecipeError before the first step where a later one names an engine that is missing, or a model that is not shipped."""
     for task in tasks:
         for engine in executor.sections(task).values():
-            locate(engine.model)
+            if not engine.served:
+                locate(engine.model)
 
 
 def _require_rows(tally: Tally) -> None:

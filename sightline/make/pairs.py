@@ -93,7 +93,7 @@ class AnswerPolicy(Step):
         if not response.text.strip():
             return "is empty", response.model
         if response.finish == "length" and not self.allow_cut:
-            return "was cut at max_tokens", f"{response.model}: {response.num_tokens} tokens"
+            return "was cut at max_tokens", f"{response.model}: {response.num_tokens or 'unknown'} tokens"
         if len(response.text.split()) < self.min_words:
             return "is too short", f"{response.model}: {len(response.text.split())} words"
         if _plain(case.instruction.text) in _plain(response.text):

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from sightline.engines.roles import ChatRequest, Decoding
 from sightline.execute import Step, Task, Use
 from sightline.plugin import Section
-from sightline.rows import Instruction, Response
+from sightline.rows import Dropped, Instruction, Response
 from sightline.store.address import digest, seed_from
 
 
@@ -91,7 +91,7 @@ class Answers(Step):
     def engine_roles(self) -> dict[str, str]:
         return {self.engine: "vision_chat"}
 
-    def make(self, use: Use, instructions: list[Instruction]) -> Iterator[Response]:  # type: ignore[override]
+    def make(self, use: Use, instructions: list[Instruction]) -> Iterator[Response | Dropped]:  # type: ignore[override]
         asked = [(instruction, index) for instruction in instructions for index in range(self.samples)]
         seeds = [seed_from(use.seed, instruction.id, self.name, index) for instruction, index in asked]
         pictures = {name: use.picture(name) for instruction in instructions for name in instruction.pictures}
@@ -103,6 +103,9 @@ class Answers(Step):
         settings = json.dumps(self.decoding.model_dump(), sort_keys=True)
         made_by = use.engines.origin(self.engine, settings)
         for (instruction, index), seed, reply in zip(asked, seeds, replies, strict=True):
+            if reply.error is not None:
+                yield Dropped(key=instruction.key, reason=f"no reply: {reply.error}", row_id=instruction.id, detail=reply.detail)
+                continue
             origin = replace(made_by, seed=seed) if self.decoding.temperature > 0 else made_by
             yield Response(
                 id=digest("response", instruction.id, self.name, index, origin.revision, settings, seed),

@@ -10,6 +10,7 @@ from typing import Any
 
 from sightline import __version__
 from sightline.report.evidence import Evidence
+from sightline.report.served import served
 from sightline.rows import Origin
 
 PACKAGES = ("torch", "transformers", "diffusers", "peft", "datasets", "pyarrow", "numpy", "pillow")
@@ -37,7 +38,7 @@ class Provenance:
 
 
 def provenance(evidence: Evidence) -> Provenance:
-    return Provenance(_models(evidence), _facts(evidence), _versions(evidence), evidence.recipe_text)
+    return Provenance(_models(evidence), [*_facts(evidence), *served(evidence)], _versions(evidence), evidence.recipe_text)
 
 
 def _models(evidence: Evidence) -> list[Model]:

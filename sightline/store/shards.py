@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -57,12 +57,20 @@ class Store:
     def has(self, shard: Shard) -> bool:
         return self.path(shard).exists()
 
-    def write(self, shard: Shard, rows: Sequence[Row], dropped: Sequence[Dropped] = (), seconds: float = 0.0) -> None:
-        """Store a shard. The rows' file comes last: where it exists, the shard is whole."""
+    def write(
+        self,
+        shard: Shard,
+        rows: Sequence[Row],
+        dropped: Sequence[Dropped] = (),
+        seconds: float = 0.0,
+        usage: Mapping[str, float | None] | None = None,
+    ) -> None:
+        """Store a shard. `usage`: what served models took. The rows' file comes last: where it exists, the shard is whole."""
         path = self.path(shard)
         _write_table(path.with_suffix(".dropped.parquet"), Dropped, dropped)
         with written_whole(path.with_suffix(".json")) as aside:
-            aside.write_text(json.dumps({"rows": len(rows), "dropped": len(dropped), "seconds": round(seconds, 3)}))
+            counts = {"rows": len(rows), "dropped": len(dropped), "seconds": round(seconds, 3)}
+            aside.write_text(json.dumps({**counts, "usage": dict(usage)} if usage else counts))
         _write_table(path, row_type(shard.step), rows)
 
     def read(self, shard: Shard) -> list[Any]:
@@ -71,8 +79,8 @@ class Store:
     def read_dropped(self, shard: Shard) -> list[Dropped]:
         return _read_table(self.path(shard).with_suffix(".dropped.parquet"), Dropped)
 
-    def counts(self, shard: Shard) -> dict[str, float]:
-        """Rows, dropped, and the seconds that making them took."""
+    def counts(self, shard: Shard) -> dict[str, Any]:
+        """Rows, dropped, the seconds that making them took, and the usage of served models where any was asked."""
         return json.loads(self.path(shard).with_suffix(".json").read_text())
 
     def source(self, step: str, identity: Any, rows: Sequence[Row], dropped: Sequence[Dropped], shard_size: int) -> list[Shard]:

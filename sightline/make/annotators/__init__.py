@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 from sightline.execute import Step, Use
 from sightline.plugin import Plugin, Table
-from sightline.rows import Annotation, Judgement, Response
+from sightline.rows import Annotation, Dropped, Judgement, Response
 
 ANNOTATORS = Table(
     "annotators",
     {
         "reward": "sightline.make.annotators.reward:Reward",
         "claims": "sightline.make.annotators.claims:Claims",
+        "judge": "sightline.make.annotators.judge:Judge",
     },
 )
 
@@ -32,8 +33,8 @@ class Annotator(Plugin):
         """The step that asks. Files are read from `folder`; without one they are not, which is enough for names and roles."""
         raise NotImplementedError
 
-    def reading(self, name: str) -> Reading:
-        """The step that turns raw replies into annotations, without an engine."""
+    def reading(self, name: str, folder: Path | None = None) -> Reading:
+        """The step that turns raw replies into annotations, without an engine. `folder` as above."""
         raise NotImplementedError
 
 
@@ -42,10 +43,10 @@ class Asking(Step):
 
     name: str
 
-    def ask(self, use: Use, responses: list[Response]) -> Iterable[Judgement]:
+    def ask(self, use: Use, responses: list[Response]) -> Iterable[Judgement | Dropped]:
         raise NotImplementedError
 
-    def make(self, use: Use, *inputs: list[Any]) -> Iterable[Judgement]:
+    def make(self, use: Use, *inputs: list[Any]) -> Iterable[Judgement | Dropped]:
         return self.ask(use, [response for responses in inputs for response in responses])
 
 

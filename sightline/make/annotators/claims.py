@@ -15,7 +15,7 @@ from sightline.engines.weights import locate_data
 from sightline.execute import Use
 from sightline.make.annotators import Annotator, Asking, Reading
 from sightline.make.annotators.lexicon import Lexicon
-from sightline.rows import Annotation, Claim, Judgement, Response
+from sightline.rows import Annotation, Claim, Dropped, Judgement, Response
 from sightline.store.address import digest
 
 SLOT = "{claim}"
@@ -62,7 +62,7 @@ class Claims(Annotator):
         lexicon = Lexicon(objects={"": ""}) if folder is None else self.lexicon(folder)
         return ClaimAsking(name=name, judge=self.judge, question=self.question, max_tokens=self.max_tokens, lexicon=lexicon)
 
-    def reading(self, name: str) -> Reading:
+    def reading(self, name: str, folder: Path | None = None) -> Reading:
         return ClaimReading(name=name, question=self.question, credit=self.credit)
 
     def lexicon(self, folder: Path) -> Lexicon:
@@ -72,7 +72,11 @@ class Claims(Annotator):
 
 
 class ClaimAsking(Asking):
-    """One judgement a claim. Claims about the same pictures that several answers make are asked once."""
+    """One judgement a claim. Claims about the same pictures that several answers make are asked once.
+
+    A claim whose reply could not be had is dropped with its reason, and has a judgement with an empty reply, too: read without
+    it, the answer would look better than it is.
+    """
 
     judge: str
     question: str
@@ -83,18 +87,21 @@ class ClaimAsking(Asking):
     def engine_roles(self) -> dict[str, str]:
         return {self.judge: "vision_chat"}
 
-    def ask(self, use: Use, responses: list[Response]) -> Iterator[Judgement]:
+    def ask(self, use: Use, responses: list[Response]) -> Iterator[Judgement | Dropped]:
         origin = use.engines.origin(self.judge)
         asked = [(response, question) for response in responses for question in self.questions(response.text)]
         replies = self._replies(use, {(tuple(response.pictures), question) for response, question in asked})
         for response, question in asked:
+            reply = replies[tuple(response.pictures), question]
+            if reply.error is not None:
+                yield Dropped(key=response.key, reason=f"no reply: {reply.error}", row_id=response.id, detail=reply.detail)
             yield Judgement(
                 id=digest("judgement", self.name, response.id, question),
                 key=response.key,
                 response_id=response.id,
                 annotator=self.name,
                 question=question,
-                reply=replies[tuple(response.pictures), question].text,
+                reply=reply.text,
                 origin=origin,
             )
 

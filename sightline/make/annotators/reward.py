@@ -30,7 +30,7 @@ class Reward(Annotator):
     def asking(self, name: str, folder: Path | None) -> Asking:
         return RewardAsking(name=name, scorer=self.scorer)
 
-    def reading(self, name: str) -> Reading:
+    def reading(self, name: str, folder: Path | None = None) -> Reading:
         return RewardReading(name=name)
 
 
