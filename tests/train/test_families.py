@@ -105,7 +105,16 @@ def way(request, network, monkeypatch) -> Iterator[str]:
 
 
 def plain(network, encoder: Encoder, pair: Pair, answer: str) -> Tensor:
-    """The sum over an answer's tokens, from the processor's own inputs and the model's own positions and masks."""
+    """The sum over an answer's tokens."""
+    scores, tokens = plain_scores(network, encoder, pair, answer)
+    return scores.gather(1, tokens[:, None]).sum()
+
+
+def plain_scores(network, encoder: Encoder, pair: Pair, answer: str) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of all words (N, V) in the places of an answer's tokens, and these tokens (N,).
+
+    From the processor's own inputs and the model's own positions and masks.
+    """
     processor = encoder.processor
     turns = [
         {"role": "user", "content": [*({"type": "image"} for _ in pair.pictures), {"type": "text", "text": pair.instruction}]}
@@ -128,7 +137,8 @@ def plain(network, encoder: Encoder, pair: Pair, answer: str) -> Tensor:
     network.config.get_text_config()._attn_implementation = "sdpa"
     scores = network(**doubled).logits[0, :-1].log_softmax(-1)
     network.config.get_text_config()._attn_implementation = kept
-    return scores.gather(1, inputs["input_ids"][0, 1:, None])[start["input_ids"].shape[1] - 1 :].sum()
+    begin = start["input_ids"].shape[1]
+    return scores[begin - 1 :], inputs["input_ids"][0, begin:]
 
 
 def trees(encoder: Encoder, pairs: list[Pair]) -> list[Tree]:
