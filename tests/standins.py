@@ -7,6 +7,7 @@ same tokens in the same places as the published ones. Each builder returns the m
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,32 +194,27 @@ def _utterance_words() -> PreTrainedTokenizerFast:
     return tokenizer(marks, "<|im_start|>", "<end_of_utterance>", "<|endoftext|>")
 
 
+def _tiled(folder: Path, config: Any, processor: Any, images: Any) -> Path:
+    """Pictures in tiles, as Idefics3 and SmolVLM take them."""
+    words = _utterance_words()
+    made = processor(images(size={"longest_edge": 48}, max_image_size={"longest_edge": 24}), words)
+    sizes = {"vision_config": {"image_size": 24, "patch_size": 6, **CLIP}, "text_config": _text(words, "llama")}
+    image = words.convert_tokens_to_ids("<image>")
+    return save(folder, config(**sizes, image_token_id=image, scale_factor=2, tie_word_embeddings=False), made)
+
+
 def idefics3(folder: Path) -> Path:
     from transformers import Idefics3Config, Idefics3ImageProcessorPil, Idefics3Processor
 
-    words = _utterance_words()
-    images = Idefics3ImageProcessorPil(size={"longest_edge": 48}, max_image_size={"longest_edge": 24})
-    processor = Idefics3Processor(images, words, image_seq_len=4, chat_template=UTTERANCE)
-    vision = {"image_size": 24, "patch_size": 6, **CLIP}
-    image = words.convert_tokens_to_ids("<image>")
-    config = Idefics3Config(
-        vision_config=vision, text_config=_text(words, "llama"), image_token_id=image, scale_factor=2, tie_word_embeddings=False
-    )
-    return save(folder, config, processor)
+    processor = partial(Idefics3Processor, image_seq_len=4, chat_template=UTTERANCE)
+    return _tiled(folder, Idefics3Config, processor, Idefics3ImageProcessorPil)
 
 
 def smolvlm(folder: Path) -> Path:
     from transformers import SmolVLMConfig, SmolVLMImageProcessorPil, SmolVLMProcessor
 
-    words = _utterance_words()
-    images = SmolVLMImageProcessorPil(size={"longest_edge": 48}, max_image_size={"longest_edge": 24})
-    processor = without_video(SmolVLMProcessor)(images, words, None, image_seq_len=4, chat_template=UTTERANCE)
-    vision = {"image_size": 24, "patch_size": 6, **CLIP}
-    image = words.convert_tokens_to_ids("<image>")
-    config = SmolVLMConfig(
-        vision_config=vision, text_config=_text(words, "llama"), image_token_id=image, scale_factor=2, tie_word_embeddings=False
-    )
-    return save(folder, config, processor)
+    processor = partial(without_video(SmolVLMProcessor), video_processor=None, image_seq_len=4, chat_template=UTTERANCE)
+    return _tiled(folder, SmolVLMConfig, processor, SmolVLMImageProcessorPil)
 
 
 def gemma3(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import shutil
@@ -87,6 +88,18 @@ def draw_pair(store: Store, scene: world.Scene, name: str, rng: np.random.Genera
         "rule": "test",
     }
     return Pair(id=name, key=name, **{**values, **changes})
+
+
+def moved(reference: Any, by: float) -> Any:
+    """A copy of the network whose matrices differ a little."""
+    import torch
+
+    copied = copy.deepcopy(reference)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter += by * parameter.std() * torch.randn_like(parameter) if parameter.ndim > 1 else 0.0
+    return copied
 
 
 def section(tiny: Path, **changes: Any) -> Train:

@@ -17,7 +17,7 @@ from sightline.train.examples import Encoder
 from sightline.train.logprobs import TreeScorer, as_logprobs, pack
 from sightline.train.objectives import OBJECTIVES, Loss
 
-from .conftest import draw_pairs
+from .conftest import draw_pairs, moved
 
 trl = pytest.importorskip("trl", reason="TRL, a development dependency, is not installed")
 
@@ -43,12 +43,7 @@ def reference(tiny):
 @pytest.fixture(scope="module")
 def policy(reference):
     """The reference, moved a little, so that no gap is 0."""
-    moved = copy.deepcopy(reference)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in moved.parameters():
-            parameter += 0.01 * parameter.std() * torch.randn_like(parameter) if parameter.ndim > 1 else 0.0
-    return moved
+    return moved(reference, 0.01)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 On LLaVA; on every other family, too, with `pytest -m slow tests/train/test_every_objective.py`.
 """
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from sightline.train.objectives import OBJECTIVES, Objective, Term
 from tests.standins import BUILDERS, build
 
 from . import test_families, test_logprobs
-from .conftest import draw_pairs
+from .conftest import draw_pairs, moved
 
 SECTIONS = {"mix": {"parts": [{"objective": {"kind": "kto", "nll": 0.5}}, {"weight": 0.3, "objective": {"kind": "mcm_dpo"}}]}}
 """Of kinds that need more than their name."""
@@ -46,12 +45,7 @@ def reference(folder):
 @pytest.fixture(scope="module")
 def policy(reference):
     """The reference, moved, so that no gap is 0 and some guesses are others."""
-    moved = copy.deepcopy(reference)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in moved.parameters():
-            parameter += 0.05 * parameter.std() * torch.randn_like(parameter) if parameter.ndim > 1 else 0.0
-    return test_families.in_double(moved)  # once again: what was copied reads the reference's weights
+    return test_families.in_double(moved(reference, 0.05))  # once again: what was copied reads the reference's weights
 
 
 @pytest.fixture
