@@ -7,14 +7,15 @@
 The model has the proportions of a 7B one: a language model 1024 wide of 2 layers and 1000 words, a vision tower 128 wide, 576
 picture tokens, LoRA. Sides: TRL's DPOTrainer as it is; TRL with its completion-only head, used on GPUs only, switched on;
 ours with a reference computed in the step; ours with reference and features of the frozen tower stored. A step is the loss
-and its gradients: batches are made before. Medians with their range; memory is what a process of its own peaks at over what
-it holds before its first step.
+and its gradients: batches are made before. Medians with their range; memory is what a second step peaks at, in a process of its
+own, over what that holds between steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -234,11 +235,11 @@ def interleaved(steps: dict[str, Step], rounds: int) -> dict[str, dict[str, Any]
 
 
 def own_peak(side: str, folder: Path, options: argparse.Namespace) -> float:
-    """MB over what is held before the first step."""
+    """MB that a step needs over what is held between steps: weights are read from their file in the first one."""
     step = make_step(side, folder, options)
+    step()
     memory.forget_peak()
     before = memory.resident()
-    step()
     step()
     return memory.peak() - before
 
@@ -246,9 +247,12 @@ def own_peak(side: str, folder: Path, options: argparse.Namespace) -> float:
 def peaks(folder: Path, sides: Sequence[str], arguments: list[str]) -> dict[str, float]:
     """Each side's peak, in a process of its own; `arguments` are this program's."""
     found = {}
+    # a tensor's memory goes back when the tensor goes: what the C library keeps of it differs by 100 MB from run to run
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 18)}
     for side in sides:
         command = [sys.executable, __file__, *arguments, "--only", side, "--model", str(folder)]
-        found[side] = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        found[side] = float(done.stdout.split()[-1])
     return found
 
 
