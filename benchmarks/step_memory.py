@@ -31,7 +31,7 @@ from sightline.store.shards import Shard, Store
 from sightline.train import Train, train
 from sightline.train.preflight import Source, look
 
-SIZES = {"width": 1024, "layers": 2, "side": 24, "question": 45, "answer": 100, "answers": 2, "pairs": 4}
+SIZES = {"width": 1024, "layers": 2, "side": 24, "pictures": 1, "question": 45, "answer": 100, "answers": 2, "pairs": 4}
 CASES: dict[str, tuple[dict[str, int], dict[str, Any]]] = {
     "LoRA": ({}, {}),
     "LoRA, checkpointed": ({}, {"gradient_checkpointing": True}),
@@ -72,12 +72,14 @@ class Peak(Silent):
 
 def stored(store: Store, options: argparse.Namespace) -> list[Shard]:
     rows = []
-    for pair in pairs(options):
-        stream = io.BytesIO()
-        pair["picture"].save(stream, "PNG")
+    for at, pair in enumerate(pairs(options)):
+        pictures = []
+        for picture in pair["pictures"].values():
+            stream = io.BytesIO()
+            picture.save(stream, "PNG")
+            pictures.append(store.put_picture(stream.getvalue()))
         texts = {"instruction": pair["question"], "chosen": pair["chosen"], "rejected": pair["rejected"]}
-        pictures = [store.put_picture(stream.getvalue())]
-        rows.append(Pair(id=pair["name"], key=pair["name"], pictures=pictures, rule="", **texts))
+        rows.append(Pair(id=str(at), key=str(at), pictures=pictures, rule="", **texts))
     return store.source("pairs", "benchmark", rows, [], 16)
 
 
