@@ -7,12 +7,15 @@ Axes: B trees, H heads, T packed tokens, D numbers a head, C chains.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -69,14 +72,18 @@ def tree_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     chains: Tensor | None = None,
+    recomputed: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention in transformers' form: (B, H, T, D) in, (B, T, H, D) out. Without chains it is the library's own."""
+    """Attention in transformers' form: (B, H, T, D) in, (B, T, H, D) out. Without chains it is the library's own.
+
+    `recomputed` says that the layers forget what they computed, and will do it again for gradients.
+    """
     if chains is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
     groups = getattr(module, "num_key_value_groups", 1)
     tensors = zip(query.unbind(), repeat_kv(key, groups).unbind(), repeat_kv(value, groups).unbind(), strict=True)
-    rows = [_row(*some, found, scaling) for some, found in zip(tensors, _by_row(chains, len(query)), strict=True)]
+    rows = [_row(*some, found, scaling, recomputed) for some, found in zip(tensors, _by_row(chains, len(query)), strict=True)]
     return torch.stack(rows), None
 
 
@@ -90,7 +97,7 @@ def _by_row(chains: Tensor, num_rows: int) -> list[list[Chain]]:
     return found
 
 
-def _row(query: Tensor, key: Tensor, value: Tensor, chains: list[Chain], scaling: float | None) -> Tensor:
+def _row(query: Tensor, key: Tensor, value: Tensor, chains: list[Chain], scaling: float | None, recomputed: bool) -> Tensor:
     """(T, H, D) of one tree, from (H, T, D); columns after its last token stay zero."""
     queries, keys, values = (_Columns(tensor, chains) for tensor in (query, key, value))
     made = []
@@ -99,11 +106,24 @@ def _row(query: Tensor, key: Tensor, value: Tensor, chains: list[Chain], scaling
         q, k, v = queries[[(start, end)]][None], keys[seen][None], values[seen][None]
         # a token sees the prefix, and its own chain up to itself; on a GPU this is flash attention without a mask
         bias = causal_lower_right(end - start, k.shape[2])
-        attended = scaled_dot_product_attention(q, k, v, bias, scale=scaling)
+        with nullcontext() if recomputed else _not_kept({k: partial(keys.again, seen), v: partial(values.again, seen)}):
+            attended = scaled_dot_product_attention(q, k, v, bias, scale=scaling)
         made.append(attended[0].transpose(0, 1))
     if rest := query.shape[1] - chains[-1][1]:
         made.append(query.new_zeros(rest, query.shape[0], value.shape[-1]))
     return torch.cat(made)
+
+
+@contextmanager
+def _not_kept(made: dict[Tensor, Callable[[], Tensor]]) -> Iterator[None]:
+    """Have gradients make these tensors again instead of keeping them: a prefix would be kept once more for each branch."""
+    again = {tensor.data_ptr(): make for tensor, make in made.items()}
+
+    def pack(tensor: Tensor) -> Any:
+        return again.get(tensor.data_ptr(), tensor)
+
+    with saved_tensors_hooks(pack, lambda kept: kept if isinstance(kept, Tensor) else kept()):
+        yield
 
 
 class _Columns:
@@ -112,6 +132,10 @@ class _Columns:
     def __init__(self, tensor: Tensor, chains: list[Chain]) -> None:
         self.bounds = sorted({0, tensor.shape[1], *(at for start, end, _, cut in chains for at in (start, end, cut))})
         self.pieces = tensor.split([b - a for a, b in pairwise(self.bounds)], dim=1)
+
+    def again(self, runs: list[tuple[int, int]]) -> Tensor:
+        """What attention saw of these runs."""
+        return self[runs][None].detach()
 
     def __getitem__(self, runs: list[tuple[int, int]]) -> Tensor:
         """The columns of these runs, behind each other."""

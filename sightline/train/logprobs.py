@@ -237,7 +237,8 @@ class TreeScorer(nn.Module):
         window = getattr(text, "sliding_window", None)
         slides = window is not None and int(batch["positions"].max()) >= window
         if attention.is_split(self.base) and batch["tokens"].shape[1] >= attention.SPLIT_FROM and not slides:
-            return {"attention_mask": None, "chains": batch["chains"]}
+            recomputed = any(getattr(module, "gradient_checkpointing", False) for module in self.base.modules())
+            return {"attention_mask": None, "chains": batch["chains"], "recomputed": recomputed}
         shown = batch["tokens"] == self.base.config.image_token_id if self.family.whole_pictures else None
         # only 4-D masks are taken as they are: a 2-D one, or none, reads restarting positions as other documents
         everything = tree_mask(batch["segments"], batch["positions"], batch["ancestors"], shown)[:, None]

@@ -214,6 +214,26 @@ def test_a_deeper_tree_sees_its_own_path_only(network_either_way, encoder):
         assert abs(value - scores.sum()) < 1e-9
 
 
+def test_no_branch_keeps_a_copy_of_its_prefix_for_gradients(tiny, encoder, pairs, monkeypatch):
+    from transformers import AutoModelForImageTextToText
+
+    network = AutoModelForImageTextToText.from_pretrained(tiny, dtype=torch.float64)
+    attention.split(network)
+    monkeypatch.setattr(attention, "SPLIT_FROM", 0)
+    batch = pack([encoder.tree(pair, TERMS) for pair in pairs], TERMS, encoder.pictures, encoder.pad)
+    seen = {cut + end - start for _, start, end, origin, cut in batch["chains"].tolist() if origin >= 0}
+    kept: set[int] = set()
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.ndim == 4 and tensor.shape[1] == 2:  # (1, heads, columns, width)
+            kept.add(tensor.shape[2])
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        TreeScorer(network)(batch)
+    assert kept and not kept & seen
+
+
 def test_gradient_checkpointing_changes_no_gradient(network_either_way, encoder, pairs):
     network = network_either_way
     before = gradients(network, packed(network, encoder, pairs))
