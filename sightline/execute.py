@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -63,6 +63,11 @@ class Step(Plugin):
     def engine_roles(self) -> dict[str, str]:
         """Engines this step uses: name -> role."""
         return {}
+
+    def informed(self, shards: Iterable[list[Any]]) -> Step:
+        """This step with what it has to know of all shards of the first step before it; most need nothing. What it knows is part
+        of its section, and so of its shards' addresses."""
+        return self
 
     def make(self, use: Use, *inputs: list[Any]) -> Iterable[Row | Dropped]:
         """Rows of one shard, from the rows of the same keys of each step before it."""
@@ -137,6 +142,7 @@ class Executor:
 
     def run(self, task: Task, inputs: Sequence[Sequence[Shard]]) -> Tally:
         """Make the shards of a step that are not stored yet. `inputs` holds each earlier step's shards, in the task's order."""
+        task = replace(task, step=task.step.informed(self.store.read(shard) for shard in inputs[0]))
         jobs = list(self._jobs(task, inputs))
         missing = [job for job in jobs if not self.store.has(job[0])]
         self.watch.begin(task.name, len(jobs), "shards")

@@ -300,6 +300,7 @@ ROW_TYPES: dict[str, type[Row]] = {
     "responses": Response,
     "judgements": Judgement,
     "annotations": Annotation,
+    "unbalanced": Pair,
     "pairs": Pair,
     "negatives": Negative,
     "reference": Reference,

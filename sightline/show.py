@@ -15,19 +15,18 @@ from rich.tree import Tree
 
 from sightline.errors import RunError
 from sightline.plugin import suggest
-from sightline.rows import fields_of, to_record
+from sightline.rows import ROW_TYPES, fields_of, to_record
 from sightline.store.runs import Run
 
 PARENTS = {
     "pairs": ("chosen_id", "rejected_id"),
-    "annotations": ("response_id",),
-    "judgements": ("response_id",),
+    "unbalanced": ("chosen_id", "rejected_id"),
     "responses": ("instruction_id",),
     "instructions": ("image_id",),
     "ranking": ("image_id",),
     "images": ("prompt_id",),
 }
-"""Fields of a step's rows that name the rows they came from."""
+"""Fields of a step's rows that name the rows they came from. What annotators made hangs below the response it is about."""
 
 
 def show(folder: Path, what: str | None, limit: int) -> Iterator[RenderableType]:
@@ -92,12 +91,14 @@ def rows_table(run: Run, step: str, limit: int) -> Table:
 
 def provenance(run: Run, wanted: str) -> Tree:
     """A row and all that it came from, back to its prompt."""
-    rows = {row.id: (step, row) for step in run.manifest["steps"] for row in run.rows(step)}
+    order = {family: place for place, family in enumerate(ROW_TYPES)}  # a pair that was balanced is last seen in `pairs`
+    steps = sorted(run.manifest["steps"], key=lambda step: order[step.partition("/")[0]])
+    rows = {row.id: (step, row) for step in steps for row in run.rows(step)}
     found = [identity for identity in rows if identity.startswith(wanted)] + [
         i for i, (_, row) in rows.items() if row.key == wanted
     ]
     if not found:
-        raise RunError(str(run.folder), f"no step and no row '{wanted}'", suggest(wanted, list(run.manifest["steps"])))
+        raise RunError(str(run.folder), f"no step and no row '{wanted}'", suggest(wanted, steps))
     return _branch(rows, found[0], Tree("", hide_root=True), run)
 
 
@@ -112,7 +113,7 @@ def _branch(rows: dict[str, tuple[str, Any]], identity: str, tree: Tree, run: Ru
         _add_annotations(rows, identity, branch, run)
     for name in PARENTS.get(step.partition("/")[0], ()):
         parent = getattr(row, name, None)
-        if parent in rows and not step.startswith("annotations"):
+        if parent in rows:
             _branch(rows, parent, branch, run)
     return tree
 

@@ -83,7 +83,7 @@ class Make(Section):
         for name in read:
             if name not in self.annotations:
                 raise RecipeError("make.pairs", f"no annotator named '{name}'", suggest(name, list(self.annotations)))
-        return [Task("pairs", self.pairs, ("instructions", *answers, *(f"annotations/{name}" for name in read)))]
+        return self.pairs.tasks(("instructions", *answers, *(f"annotations/{name}" for name in read)))
 
 
 def make(section: Make, executor: Executor, recipe_folder: Path, on_step: Callable[[Tally], None]) -> dict[str, Tally]:

@@ -17,10 +17,10 @@ class BestOfN(ScoredPolicy):
     min_score: float | None = None
     """Instructions whose best answer scores less give no row."""
 
-    def annotators(self) -> list[str]:
+    def measures(self) -> list[str]:
         return sorted({*self.weights, *self.tie_break})
 
-    def settle(self, instruction: Instruction, standing: list[Standing]) -> Iterator[Pair | Dropped]:
+    def settle(self, instruction: Instruction, standing: list[Standing], seed: int) -> Iterator[Pair | Dropped]:
         if not standing:
             yield Dropped(key=instruction.key, reason="no row: no answer left", row_id=instruction.id)
             return

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from sightline.errors import RecipeError
 from sightline.make.pairs import AnswerPolicy, Standing, row_to_learn
 from sightline.plugin import Section, suggest
-from sightline.rows import Annotation, Dropped, Instruction, Pair, Response
+from sightline.rows import Dropped, Instruction, Pair, Response
 
 LEVELS = 5
 """A Likert scale: 0 is the worst, 4 the best."""
@@ -38,11 +38,12 @@ class Attribute(Section):
     cuts: Annotated[list[float], Field(min_length=LEVELS - 1, max_length=LEVELS - 1), AfterValidator(_in_order)]
     """The four values that an answer has to reach for levels 1, 2, 3 and 4; where they fall, less is better."""
 
-    def level(self, annotation: Annotation) -> int | None:
-        """How many cuts the measured value reaches; None where the annotator gave no such value."""
-        value = annotation.score if self.aspect is None else annotation.aspects.get(self.aspect)
-        if value is None:
-            return None
+    @property
+    def measure(self) -> str:
+        return self.annotator if self.aspect is None else f"{self.annotator}.{self.aspect}"
+
+    def level(self, value: float) -> int:
+        """How many cuts the measured value reaches."""
         return sum(value >= cut if self.cuts[0] < self.cuts[-1] else value <= cut for cut in self.cuts)
 
 
@@ -66,22 +67,14 @@ class SteerLM(AnswerPolicy):
             raise PydanticCustomError("same_name", "two attributes are named '{name}'", {"name": twice[0], "fix": "rename one"})
         return attributes
 
-    def annotators(self) -> list[str]:
-        return sorted({attribute.annotator for attribute in self.attributes})
+    def measures(self) -> list[str]:
+        return [attribute.measure for attribute in self.attributes]
 
-    def unscored(self, annotations: dict[str, Annotation]) -> str | None:
-        why = super().unscored(annotations)
-        for one in self.attributes if why is None else ():
-            if one.level(annotations[one.annotator]) is None:
-                known = suggest(str(one.aspect), list(annotations[one.annotator].aspects))
-                return f"{one.annotator}: no aspect '{one.aspect}'; {known}"
-        return why
-
-    def standing(self, response: Response, annotations: dict[str, Annotation]) -> Standing:
-        levels = {one.name: float(one.level(annotations[one.annotator]) or 0) for one in self.attributes}
+    def standing(self, response: Response, scores: dict[str, float]) -> Standing:
+        levels = {one.name: float(one.level(scores[one.measure])) for one in self.attributes}
         return Standing(response, levels, sum(levels.values()))
 
-    def settle(self, instruction: Instruction, standing: list[Standing]) -> Iterator[Pair | Dropped]:
+    def settle(self, instruction: Instruction, standing: list[Standing], seed: int) -> Iterator[Pair | Dropped]:
         if not standing:
             yield Dropped(key=instruction.key, reason="no row: no answer left", row_id=instruction.id)
         for one in standing:

@@ -117,6 +117,17 @@ def test_another_model_in_the_pool_adds_its_own_answers_and_makes_no_others(whol
     assert fresh(carry_out(whole, {**changed(responses__pool=pool), "annotations": {}, "pairs": None})) == {"responses/terse"}
 
 
+def test_lengths_are_balanced_over_all_shards_and_only_once(whole):
+    policy = {"kind": "all_pairs", "weights": {"taste": 1.0}, "allow_cut": True}
+    both = {
+        name: carry_out(whole, changed(pairs={**policy, "balance_lengths": name == "balanced"})) for name in ("plain", "balanced")
+    }
+    assert len(both["balanced"]["pairs"].shards) > 1
+    assert both["balanced"]["unbalanced"].rows == both["plain"]["pairs"].rows
+    assert both["balanced"]["pairs"].rows + sum(both["balanced"]["pairs"].dropped.values()) == both["plain"]["pairs"].rows
+    assert fresh(carry_out(whole, changed(pairs={**policy, "balance_lengths": True}))) == set()
+
+
 class BetterReading(ClaimReading):
     """Reads the same replies otherwise."""
 
