@@ -10,7 +10,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers import AutoModelForImageTextToText, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from sightline.engines.processors import without_video
@@ -252,12 +252,18 @@ def internvl(folder: Path) -> Path:
     return save(folder, config, processor)
 
 
-def _save_scorer(folder: Path, model: Any, processor: Any) -> Path:
-    """Each weight is drawn by its name alone, so that numbers recorded with the originals hold whatever the order of weights."""
-    for name, weight in model.named_parameters():
+def _draw(weights: Mapping[str, torch.Tensor]) -> None:
+    """Each weight by its name alone, so that numbers recorded with the originals hold whatever the order of weights."""
+    for name, weight in weights.items():
         seed = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        wide = 2.5 / weight[0].numel() ** 0.5 if weight.dim() > 1 else 0.2
-        weight.data = torch.randn(weight.shape, generator=seed) * wide + ("norm" in name and name.endswith("weight"))
+        wide = 1.0 if name.startswith(("itm_head.", "mlp.")) else 2.5  # the scores of narrow heads are not all alike
+        spread = wide / weight[0].numel() ** 0.5 if weight.dim() > 1 else 0.2
+        around = float("norm" in name.lower() and name.endswith("weight"))
+        weight.copy_(torch.randn(weight.shape, generator=seed) * spread + around)
+
+
+def _save_scorer(folder: Path, model: Any, processor: Any) -> Path:
+    _draw({name: weight.data for name, weight in model.named_parameters()})
     if hasattr(model, "logit_scale"):
         model.logit_scale.data.fill_(math.log(1 / 0.07))  # where CLIP's training starts
     model.save_pretrained(folder)
@@ -291,25 +297,43 @@ def _clip_merges() -> list[tuple[str, str]]:
     return [(first, second) for first, second in json.loads(inner.to_str())["model"]["merges"]]
 
 
-def blip_itm(folder: Path) -> Path:
-    """As Salesforce/blip-itm-base-coco, with smaller pictures; the vision tower's epsilon is the original implementation's."""
-    from transformers import BertTokenizer, BlipConfig, BlipForImageTextRetrieval, BlipImageProcessorPil, BlipProcessor
+def _bert_words() -> PreTrainedTokenizerBase:
+    from transformers import BertTokenizer
 
     letters = sorted({letter for text in CORPUS for letter in text.lower() if letter.isascii() and letter.isalnum()})
     marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = sorted({word for text in CORPUS for word in re.findall(r"\w+", text.lower())} - set(letters))
     listed = [*marks, *".,:;?'", *letters, *(f"##{letter}" for letter in letters), *words]
-    tokens = BertTokenizer({word: at for at, word in enumerate(listed)}, model_max_length=512)
+    return BertTokenizer({word: at for at, word in enumerate(listed)}, model_max_length=512)
+
+
+def blip_itm(folder: Path) -> Path:
+    """As Salesforce/blip-itm-base-coco, with smaller pictures; the vision tower's epsilon is the original implementation's."""
+    from transformers import BlipConfig, BlipForImageTextRetrieval, BlipImageProcessorPil, BlipProcessor
+
+    words = _bert_words()
     sizes = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     vision = {"image_size": 48, "patch_size": 16, "layer_norm_eps": 1e-6, **sizes}
-    ids = {"pad_token_id": 0, "sep_token_id": 3, "bos_token_id": len(listed)}
-    text = {"vocab_size": len(listed) + 2, "encoder_hidden_size": 32, "max_position_embeddings": 64, **ids, **sizes}
+    ids = {"pad_token_id": 0, "sep_token_id": 3, "bos_token_id": len(words)}
+    text = {"vocab_size": len(words) + 2, "encoder_hidden_size": 32, "max_position_embeddings": 64, **ids, **sizes}
     model = BlipForImageTextRetrieval(BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=16))
-    images = BlipImageProcessorPil(size={"height": 48, "width": 48})
-    return _save_scorer(folder, model, BlipProcessor(images, tokens))
+    return _save_scorer(folder, model, BlipProcessor(BlipImageProcessorPil(size={"height": 48, "width": 48}), words))
 
 
-SCORERS: dict[str, Callable[[Path], Path]] = {"clip": clip, "blip_itm": blip_itm}
+def image_reward(folder: Path) -> Path:
+    """As THUDM/ImageReward: the published head and constants, smaller towers and pictures."""
+    from sightline.engines.image_reward_model import ImageRewardConfig, ImageRewardModel
+
+    words = _bert_words()
+    vision = {"image_size": 48, "vision_width": 32, "vision_layers": 2, "vision_heads": 2}
+    text = {"vocab_size": len(words) + 2, "text_width": 32, "text_layers": 2, "text_heads": 2, "max_positions": 64}
+    model = ImageRewardModel(ImageRewardConfig(**vision, **text), words)
+    _draw(model.published())
+    model.save_folder(folder, torch.float32)
+    return folder
+
+
+SCORERS: dict[str, Callable[[Path], Path]] = {"clip": clip, "blip_itm": blip_itm, "image_reward": image_reward}
 """Models that score pictures; the others chat."""
 
 BUILDERS: dict[str, Callable[[Path], Path]] = {

@@ -8,7 +8,6 @@ float32, their own tokenizers reading the stand-ins' words; torchvision's transf
 import shutil
 from pathlib import Path
 
-import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -21,20 +20,13 @@ from sightline.execute import Execution, Executor
 from sightline.make import Make, make
 from sightline.store.shards import Store
 from tests import standins
+from tests.engines.rows import PROMPTS, rectangles
 
-PROMPTS = [
-    "A red cup",
-    "a green tree in the park.",
-    "The cat, a long story: " * 12,  # more than any of the models reads
-    "Something pink, the blue bird?",
-    "nothing at all",
-]
-SIZES = [(24, 24), (320, 240), (227, 224), (48, 64), (30, 50)]
 ORIGINALS = {
     "clipscore": [0.0, 0.11252983659505844, 0.11606861650943756, 0.20982626080513, 0.0],
     "pickscore": [-1.950980544090271, 1.102507472038269, 0.5437101721763611, 0.7141218185424805, 1.0578280687332153],
-    "blip_itm": [0.6237472891807556, 0.7850964069366455, 0.7644302248954773, 0.4773935079574585, 0.7157849073410034],
-    "blip_itc": [0.11348964273929596, 0.1831510365009308, -0.03996797651052475, -0.1941460222005844, 0.07006706297397614],
+    "blip_itm": [0.6383326053619385, 0.9181760549545288, 0.9646643400192261, 0.9143309593200684, 0.9667649865150452],
+    "blip_itc": [0.2745940685272217, 0.1902606189250946, 0.14945591986179352, 0.09587834775447845, -0.26817429065704346],
 }
 
 
@@ -47,10 +39,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[PIL.Image.Image]:
-    """Sixteen coloured rectangles each."""
-    rng = np.random.default_rng(0)
-    drawn = [PIL.Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)) for _ in SIZES]
-    return [picture.resize(size, PIL.Image.Resampling.NEAREST) for picture, size in zip(drawn, SIZES, strict=True)]
+    return rectangles()
 
 
 def engine(folder: Path, rule: str, **fields: int) -> ClipScores:
