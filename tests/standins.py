@@ -6,7 +6,11 @@ same tokens in the same places as the published ones. Each builder returns the m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import math
+import re
+import zlib
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers import AutoModelForImageTextToText, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from sightline.engines.processors import without_video
 
@@ -29,7 +34,7 @@ CLIP = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num
 
 def build(name: str, folder: Path) -> Path:
     """Save the stand-in of this name into the folder."""
-    return BUILDERS[name](folder)
+    return (BUILDERS | SCORERS)[name](folder)
 
 
 def tokenizer(
@@ -246,6 +251,90 @@ def internvl(folder: Path) -> Path:
     config = InternVLConfig(vision_config=vision, text_config=text, image_token_id=image, image_seq_length=4)
     return save(folder, config, processor)
 
+
+def _draw(weights: Mapping[str, torch.Tensor]) -> None:
+    """Each weight by its name alone, so that numbers recorded with the originals hold whatever the order of weights."""
+    for name, weight in weights.items():
+        seed = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        wide = 1.0 if name.startswith(("itm_head.", "mlp.")) else 2.5  # the scores of narrow heads are not all alike
+        spread = wide / weight[0].numel() ** 0.5 if weight.dim() > 1 else 0.2
+        around = float("norm" in name.lower() and name.endswith("weight"))
+        weight.copy_(torch.randn(weight.shape, generator=seed) * spread + around)
+
+
+def _save_scorer(folder: Path, model: Any, processor: Any) -> Path:
+    _draw({name: weight.data for name, weight in model.named_parameters()})
+    if hasattr(model, "logit_scale"):
+        model.logit_scale.data.fill_(math.log(1 / 0.07))  # where CLIP's training starts
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def clip(folder: Path) -> Path:
+    """As openai/clip-vit-base-patch32: its picture size, its tokenizer's rules and its order of words."""
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer
+
+    merges = _clip_merges()
+    letters = list(bytes_to_unicode().values())
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
+    vocabulary = {word: at for at, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    tokens = CLIPTokenizer(vocabulary, merges, model_max_length=77)
+    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = {"bos_token_id": len(vocabulary) - 2, "eos_token_id": len(vocabulary) - 1, "pad_token_id": len(vocabulary) - 1}
+    text = {"vocab_size": len(vocabulary), "max_position_embeddings": 77, **ends, **sizes}
+    config = CLIPConfig(text_config=text, vision_config={"image_size": 224, "patch_size": 32, **sizes}, projection_dim=64)
+    return _save_scorer(folder, CLIPModel(config), CLIPProcessor(CLIPImageProcessorPil(), tokens))
+
+
+def _clip_merges() -> list[tuple[str, str]]:
+    inner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    trainer = trainers.BpeTrainer(vocab_size=200, end_of_word_suffix="</w>", show_progress=False)
+    inner.train_from_iterator([text.lower() for text in CORPUS], trainer)
+    return [(first, second) for first, second in json.loads(inner.to_str())["model"]["merges"]]
+
+
+def _bert_words() -> PreTrainedTokenizerBase:
+    from transformers import BertTokenizer
+
+    letters = sorted({letter for text in CORPUS for letter in text.lower() if letter.isascii() and letter.isalnum()})
+    marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = sorted({word for text in CORPUS for word in re.findall(r"\w+", text.lower())} - set(letters))
+    listed = [*marks, *".,:;?'", *letters, *(f"##{letter}" for letter in letters), *words]
+    return BertTokenizer({word: at for at, word in enumerate(listed)}, model_max_length=512)
+
+
+def blip_itm(folder: Path) -> Path:
+    """As Salesforce/blip-itm-base-coco, with smaller pictures; the vision tower's epsilon is the original implementation's."""
+    from transformers import BlipConfig, BlipForImageTextRetrieval, BlipImageProcessorPil, BlipProcessor
+
+    words = _bert_words()
+    sizes = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = {"image_size": 48, "patch_size": 16, "layer_norm_eps": 1e-6, **sizes}
+    ids = {"pad_token_id": 0, "sep_token_id": 3, "bos_token_id": len(words)}
+    text = {"vocab_size": len(words) + 2, "encoder_hidden_size": 32, "max_position_embeddings": 64, **ids, **sizes}
+    model = BlipForImageTextRetrieval(BlipConfig(text_config=text, vision_config=vision, image_text_hidden_size=16))
+    return _save_scorer(folder, model, BlipProcessor(BlipImageProcessorPil(size={"height": 48, "width": 48}), words))
+
+
+def image_reward(folder: Path) -> Path:
+    """As THUDM/ImageReward: the published head and constants, smaller towers and pictures."""
+    from sightline.engines.image_reward_model import ImageRewardConfig, ImageRewardModel
+
+    words = _bert_words()
+    vision = {"image_size": 48, "vision_width": 32, "vision_layers": 2, "vision_heads": 2}
+    text = {"vocab_size": len(words) + 2, "text_width": 32, "text_layers": 2, "text_heads": 2, "max_positions": 64}
+    model = ImageRewardModel(ImageRewardConfig(**vision, **text), words)
+    _draw(model.published())
+    model.save_folder(folder, torch.float32)
+    return folder
+
+
+SCORERS: dict[str, Callable[[Path], Path]] = {"clip": clip, "blip_itm": blip_itm, "image_reward": image_reward}
+"""Models that score pictures; the others chat."""
 
 BUILDERS: dict[str, Callable[[Path], Path]] = {
     "llava": llava,

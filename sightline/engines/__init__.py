@@ -18,6 +18,7 @@ ENGINES = Table(
         "transformers": "sightline.engines.transformers:Transformers",
         "image_reward": "sightline.engines.image_reward:ImageReward",
         "armorm": "sightline.engines.armorm:ArmoRM",
+        "clip_scores": "sightline.engines.clip_scores:ClipScores",
         "openai_http": "sightline.engines.openai_http:OpenAIHTTP",
     },
 )

@@ -11,6 +11,8 @@ from torch.nn.functional import gelu, layer_norm, linear, softmax
 from sightline.engines.image_reward_model import ImageRewardConfig, ImageRewardModel, our_name, preprocess, published_name
 from sightline.errors import DataError
 from sightline.miniature.words import word_tokenizer
+from tests import standins
+from tests.engines import rows
 
 CONFIG = ImageRewardConfig(
     image_size=16,
@@ -115,6 +117,14 @@ def test_the_score_is_the_published_models_written_out_by_hand(model, pictures):
     by_hand = (state[:, 0] - 0.5) / 2.0
     assert model.score(PROMPTS, pictures) == pytest.approx(by_hand.tolist(), abs=1e-5)
     assert abs(by_hand[0] - by_hand[1]) > 1e-2
+
+
+def test_the_score_is_the_original_implementations(tmp_path):
+    """Recorded with ImageReward.score of THUDM/ImageReward c1392c6 and its vit.py and med.py, on transformers 4.25.1, on a CPU:
+    the stand-in's weights and BERT tokenizer, the published head; timm's and torchvision's parts were written out."""
+    model = ImageRewardModel.from_folder(standins.build("image_reward", tmp_path))
+    recorded = [-0.4338832497596741, -1.2146767377853394, -1.125226616859436, -1.9634373188018799, -3.297579288482666]
+    assert model.score(rows.PROMPTS, rows.rectangles()) == pytest.approx(recorded, abs=1e-5)
 
 
 def test_the_score_reads_both_the_picture_and_the_prompt(model, pictures):
