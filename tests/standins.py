@@ -1,7 +1,8 @@
 """Stand-ins for hub models: the real architecture, processor and folder layout of each family, small, with random weights.
 
-The tokenizers are byte-level BPE trained on a few sentences, with each family's own special tokens; the chat templates put the
-same tokens in the same places as the published ones. Each builder returns the model's folder.
+The chat models' tokenizers are byte-level BPE trained on a few sentences, with each family's own special tokens; the chat
+templates put the same tokens in the same places as the published ones. The scorers' tokenizers are of the published kinds, so
+that the original implementations read the same token ids. Each builder returns the model's folder.
 """
 
 from __future__ import annotations
@@ -333,8 +334,23 @@ def image_reward(folder: Path) -> Path:
     return folder
 
 
-SCORERS: dict[str, Callable[[Path], Path]] = {"clip": clip, "blip_itm": blip_itm, "image_reward": image_reward}
-"""Models that score pictures; the others chat."""
+def armorm(folder: Path) -> Path:
+    """As RLHFlow/ArmoRM-Llama3-8B-v0.1: its 19 objectives, three hidden gate layers and Llama 3's marks, small."""
+    from transformers import LlamaConfig
+
+    from sightline.engines.armorm_model import ArmoRM
+    from sightline.miniature.answer_reward import new_tokenizer
+
+    words = new_tokenizer()
+    ids = {"vocab_size": len(words), "pad_token_id": words.pad_token_id, "bos_token_id": words.bos_token_id}
+    model = ArmoRM(LlamaConfig(**TEXT, **ids, num_objectives=19, gating_hidden_dim=16), words)
+    _draw(model.state_dict())
+    model.save_folder(folder, torch.float32)
+    return folder
+
+
+SCORERS: dict[str, Callable[[Path], Path]] = {"clip": clip, "blip_itm": blip_itm, "image_reward": image_reward, "armorm": armorm}
+"""Models that score pictures or answers; the others chat."""
 
 BUILDERS: dict[str, Callable[[Path], Path]] = {
     "llava": llava,

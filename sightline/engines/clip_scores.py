@@ -22,11 +22,11 @@ CLASSES = {"clip": "CLIPModel", "blip": "BlipForImageTextRetrieval"}
 
 
 class ClipScores(LocalEngine):
-    """Score pictures by a CLIP or BLIP model of transformers' layout, such as openai/clip-vit-base-patch32 for clipscore,
-    yuvalkirstain/PickScore_v1 for pickscore and Salesforce/blip-itm-base-coco for BLIP.
+    """Score pictures by CLIPScore, PickScore or BLIP, each equal to its original implementation where dtype is float32.
 
-    As in the originals, a prompt's end that the model has no room for does not count: CLIP reads 77 tokens (clipscore's prefix
-    among them), BLIP 35.
+    Models are of transformers' layout: openai/clip-vit-base-patch32 for clipscore, yuvalkirstain/PickScore_v1 for pickscore,
+    Salesforce/blip-itm-base-coco for BLIP. As in the originals, a prompt's end that the model has no room for does not count:
+    CLIP reads 77 tokens (clipscore's prefix among them), BLIP 35.
     """
 
     roles: ClassVar[frozenset[str]] = frozenset({"image_scorer"})

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from sightline.engines.armorm_model import GATE_MARK, PUBLISHED_OBJECTIVES, ArmoRM, _objectives
 from sightline.miniature import answer_reward
+from tests import standins
 
 TALKS = [
     ("This picture was asked to show a red cup.", "The picture shows a red cup in the park."),
@@ -47,6 +48,23 @@ def test_the_score_is_the_gate_weighed_transformed_rewards(model: ArmoRM):
     assert found.rewards == pytest.approx(rewards, abs=1e-5)
     assert found.gates == pytest.approx(gates, abs=1e-5)
     assert found.score == pytest.approx(gates @ (rewards @ weights["reward_transform_matrix"]), abs=1e-5)
+
+
+RECORDED = [  # score, and the first three rewards and gates
+    (-0.129839688539505, [-0.6463872194, 0.4420698881, 0.0144057870], [0.0032342975, 0.0013571258, 0.0031889484]),
+    (0.008810792118310928, [-2.9006938934, -0.9098790884, -2.0425457954], [0.0038904776, 0.0011254933, 0.0110750999]),
+    (0.7628500461578369, [1.3384816647, 1.9255977869, 0.0417169929], [0.0026075952, 0.0016948996, 0.0082237944]),
+]
+
+
+def test_the_score_is_the_original_implementations(tmp_path: Path):
+    """Recorded with LlamaForRewardModelWithGating of RLHFlow/ArmoRM-Llama3-8B-v0.1's modeling_custom.py (a public copy of it), on
+    transformers 4.40.2, in float32 on a CPU, one talk at a time: the stand-in's weights, token ids and mark of the answer."""
+    found = ArmoRM.from_folder(standins.build("armorm", tmp_path)).score(TALKS)
+    for talk, (score, rewards, gates) in zip(found, RECORDED, strict=True):
+        assert talk.score == pytest.approx(score, abs=1e-5)
+        assert talk.rewards[:3] == pytest.approx(rewards, abs=1e-5)
+        assert talk.gates[:3] == pytest.approx(gates, abs=1e-5)
 
 
 def test_a_batch_scores_as_its_conversations_do_alone(model: ArmoRM):
