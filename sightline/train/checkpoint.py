@@ -143,7 +143,7 @@ def room_on_disk(folder: Path) -> Iterator[None]:
     except Exception as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         if not full and not any(
-            sign in str(error) for sign in ("os error 28", "PytorchStreamWriter failed writing", "No space left")
+            sign in str(error) for sign in ("os error 28", "enforce fail at inline_container", "No space left")
         ):
             raise
         fix = "free some and run the same command again: training goes on from its last state"

@@ -37,6 +37,7 @@ def test_two_processes_do_not_train_the_same(place):
         OSError(errno.ENOSPC, "No space left on device"),
         SafetensorError("I/O error: No space left on device (os error 28)"),
         RuntimeError("[enforce fail at inline_container.cc:862] . PytorchStreamWriter failed writing file data/0"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 777920 vs 777812"),
     ],
 )
 def test_a_full_disk_is_a_message_whoever_reports_it(tmp_path, error):
