@@ -213,10 +213,12 @@ def _models(work: Work) -> dict[str, Engine]:
     models = section.models(trained.model if trained else None, adapter)
     if not models:
         raise RecipeError("eval.model", "nothing says which model to evaluate", "set eval.model, or add a train section")
+    if section.model is None and trained is not None:
+        models = {who: engine.model_copy(update={"revision": trained.revision}) for who, engine in models.items()}
     if checkpoint and not checkpoint.is_adapter and section.adapter is None:
-        models["aligned"] = models["base"].model_copy(update={"model": str(checkpoint.folder)})
+        models["aligned"] = models["base"].model_copy(update={"model": str(checkpoint.folder), "revision": None})
     elif checkpoint and checkpoint.sft and section.adapter is None and section.model is None:
-        models["aligned"] = models["aligned"].model_copy(update={"model": checkpoint.model})
+        models["aligned"] = models["aligned"].model_copy(update={"model": checkpoint.model, "revision": None})
     return models
 
 

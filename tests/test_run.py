@@ -186,3 +186,14 @@ def test_after_two_stages_the_base_model_is_still_the_one_before_both(tmp_path, 
     assert (models["base"].model, models["base"].adapter) == ("miniature/policy", None)
     expected = (tmp_path / "merged", str(tmp_path / "b")) if is_adapter else (tmp_path / "b", None)
     assert (models["aligned"].model, models["aligned"].adapter) == (str(expected[0]), expected[1])
+
+
+def test_the_model_before_training_is_evaluated_at_the_revision_that_was_trained(tmp_path):
+    from sightline.recipe import read
+    from sightline.run import Work, _models
+
+    recipe, _ = read(str(QUICKSTART), ["train.revision=abc", "eval.adapter=mine"])
+    models = _models(Work(recipe, tmp_path, None, None))
+    assert {who: engine.revision for who, engine in models.items()} == {"base": "abc", "aligned": "abc"}
+    elsewhere, _ = read(str(QUICKSTART), ["train.revision=abc", "eval.model=other"])
+    assert _models(Work(elsewhere, tmp_path, None, None))["base"].revision is None
