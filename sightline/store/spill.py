@@ -47,13 +47,18 @@ class Spill:
         return pickle.loads(os.pread(self._file.fileno(), end - start, start))
 
 
+FULL = ("os error 28", "enforce fail at inline_container", "No space left")
+"""Words in which safetensors and torch report a full disk, each in ways of its own."""
+
+
 @contextmanager
 def room_on_disk(folder: Path) -> Iterator[None]:
-    """RunError in place of what a full disk raises."""
+    """RunError in place of what a full disk raises, whoever reports it."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fix = "free some and run the same command again: what is stored stays"
-            raise RunError(str(folder), "no space left on this disk", fix) from error
-        raise
+    except Exception as error:
+        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not is_full and not any(sign in str(error) for sign in FULL):
+            raise
+        fix = "free some and run the same command again: what is stored stays"
+        raise RunError(str(folder), "no space left on this disk", fix) from error

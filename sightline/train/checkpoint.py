@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -15,6 +14,7 @@ from typing import Any
 
 from sightline.errors import RunError
 from sightline.store.shards import Store
+from sightline.store.spill import room_on_disk
 
 ABOUT = "checkpoint.json"
 LOG = "log.jsonl"
@@ -133,18 +133,3 @@ class Place:
 
     def clear(self) -> None:
         shutil.rmtree(self.working, ignore_errors=True)
-
-
-@contextmanager
-def room_on_disk(folder: Path) -> Iterator[None]:
-    """A full disk as a message: torch and safetensors report it in ways of their own."""
-    try:
-        yield
-    except Exception as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full and not any(
-            sign in str(error) for sign in ("os error 28", "enforce fail at inline_container", "No space left")
-        ):
-            raise
-        fix = "free some and run the same command again: training goes on from its last state"
-        raise RunError(str(folder), "no space left on this disk", fix) from error

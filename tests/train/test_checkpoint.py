@@ -1,13 +1,11 @@
 """Where training works and what it leaves."""
 
-import errno
 from pathlib import Path
 
 import pytest
-from safetensors import SafetensorError
 
 from sightline.errors import RunError
-from sightline.train.checkpoint import WHOLE, Checkpoint, Place, room_on_disk
+from sightline.train.checkpoint import WHOLE, Checkpoint, Place
 
 
 @pytest.fixture
@@ -29,25 +27,6 @@ def test_training_goes_on_from_the_newest_whole_state_and_clears_the_cut_ones(pl
 def test_two_processes_do_not_train_the_same(place):
     with place.locked(), pytest.raises(RunError, match="another sightline"), place.locked():
         pass
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        SafetensorError("I/O error: No space left on device (os error 28)"),
-        RuntimeError("[enforce fail at inline_container.cc:862] . PytorchStreamWriter failed writing file data/0"),
-        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 777920 vs 777812"),
-    ],
-)
-def test_a_full_disk_is_a_message_whoever_reports_it(tmp_path, error):
-    with pytest.raises(RunError, match="no space left"), room_on_disk(tmp_path):
-        raise error
-
-
-def test_other_errors_pass_through(tmp_path):
-    with pytest.raises(KeyError), room_on_disk(tmp_path):
-        raise KeyError("x")
 
 
 def test_its_paths_in_the_manifest_start_at_the_store(place):
