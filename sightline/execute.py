@@ -142,7 +142,7 @@ class Executor:
 
     def run(self, task: Task, inputs: Sequence[Sequence[Shard]]) -> Tally:
         """Make the shards of a step that are not stored yet. `inputs` holds each earlier step's shards, in the task's order."""
-        task = replace(task, step=task.step.informed(self.store.read(shard) for shard in inputs[0]))
+        task = self._informed(task, inputs)
         jobs = list(self._jobs(task, inputs))
         missing = [job for job in jobs if not self.store.has(job[0])]
         self.watch.begin(task.name, len(jobs), "shards")
@@ -155,11 +155,14 @@ class Executor:
 
     def planned(self, task: Task, inputs: Sequence[Sequence[Shard]]) -> list[Shard]:
         """The shards that a step has or will have: their addresses follow from what goes in."""
-        return [shard for shard, _ in self._jobs(task, inputs)]
+        return [shard for shard, _ in self._jobs(self._informed(task, inputs), inputs)]
 
     def sections(self, task: Task) -> dict[str, Engine]:
         """The recipe sections of the engines that a step uses."""
         return {name: self.use.engines.section(name, role, task.name) for name, role in task.step.engine_roles().items()}
+
+    def _informed(self, task: Task, inputs: Sequence[Sequence[Shard]]) -> Task:
+        return replace(task, step=task.step.informed(self.store.read(shard) for shard in inputs[0]))
 
     def _jobs(self, task: Task, inputs: Sequence[Sequence[Shard]]) -> Iterator[tuple[Shard, list[Shard]]]:
         identity = step_identity(task, self.use)

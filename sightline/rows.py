@@ -308,3 +308,10 @@ ROW_TYPES: dict[str, type[Row]] = {
     "answers": Answer,
 }
 """Row type of each step's output, by the step's name up to its first slash."""
+
+_PLACES = {family: place for place, family in enumerate(ROW_TYPES)}
+
+
+def place_of(step: str) -> int:
+    """Where a step stands in a run's order, which is that of the row types; last where it is none of theirs."""
+    return _PLACES.get(step.partition("/")[0], len(_PLACES))

@@ -15,7 +15,7 @@ from rich.tree import Tree
 
 from sightline.errors import RunError
 from sightline.plugin import suggest
-from sightline.rows import ROW_TYPES, fields_of, to_record
+from sightline.rows import fields_of, place_of, to_record
 from sightline.store.runs import Run
 
 PARENTS = {
@@ -91,8 +91,7 @@ def rows_table(run: Run, step: str, limit: int) -> Table:
 
 def provenance(run: Run, wanted: str) -> Tree:
     """A row and all that it came from, back to its prompt."""
-    order = {family: place for place, family in enumerate(ROW_TYPES)}  # a pair that was balanced is last seen in `pairs`
-    steps = sorted(run.manifest["steps"], key=lambda step: order[step.partition("/")[0]])
+    steps = sorted(run.manifest["steps"], key=place_of)  # a pair that was balanced is last seen in `pairs`
     rows = {row.id: (step, row) for step in steps for row in run.rows(step)}
     found = [identity for identity in rows if identity.startswith(wanted)] + [
         i for i, (_, row) in rows.items() if row.key == wanted

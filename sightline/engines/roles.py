@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import Field
 
 from sightline.plugin import Section
+from sightline.rows import Dropped, Row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +59,10 @@ class ChatReply:
     num_tokens: int | None
     error: str | None = None
     detail: str = ""
+
+    def dropped(self, row: Row) -> Dropped:
+        """What is told of a row that could not be asked about."""
+        return Dropped(key=row.key, reason=f"no reply: {self.error}", row_id=row.id, detail=self.detail)
 
 
 @dataclass(frozen=True)

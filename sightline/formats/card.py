@@ -10,7 +10,7 @@ from typing import Any
 
 from sightline import __version__
 from sightline.formats import Exported, rows_of, shards_of, store_of
-from sightline.rows import ROW_TYPES, Origin
+from sightline.rows import Origin, place_of
 from sightline.store.folders import RowFolder
 from sightline.store.runs import Run
 
@@ -72,8 +72,8 @@ def _made_by(source: Run | RowFolder) -> Iterator[tuple[str, str, str, str]]:
 def _steps(source: Run | RowFolder, step: str) -> Iterator[tuple[str, int, list[tuple[str, int]]]]:
     """Each step's rows, in a run's order, and how many were dropped for which reason."""
     if isinstance(source, Run):
-        steps, order = source.manifest["steps"], {family: place for place, family in enumerate(ROW_TYPES)}
-        for name in sorted(steps, key=lambda name: (order.get(name.partition("/")[0], len(order)), name)):
+        steps = source.manifest["steps"]
+        for name in sorted(steps, key=lambda name: (place_of(name), name)):
             yield name, steps[name].get("rows", 0), sorted(steps[name].get("dropped", {}).items())
         return
     store, shards = store_of(source), shards_of(source, step)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key
 from sightline.formats.pictures import Album, Gallery, Refused
-from sightline.formats.turns import LLAVA, asked, asked_again, placed, unasked
+from sightline.formats.turns import LLAVA, asked, asked_again, need_same_question, placed, unasked
 from sightline.rows import Pair
 
 
@@ -22,8 +22,7 @@ class Llava(PairFormat):
     def pair(self, record: dict[str, Any], key: str, album: Album) -> Pair:
         question, chosen = LLAVA.exchange(need_key(record, "conversations"), "conversations")
         again, rejected = LLAVA.exchange(need_key(record, "rejected_conversations"), "rejected_conversations")
-        if question != again:
-            raise Refused("the two sides ask different questions", again[:80])
+        need_same_question(question, again)
         image = need_key(record, "image")
         pictures = [album.given(path, key) for path in (image if isinstance(image, list) else [image])]
         if not pictures:

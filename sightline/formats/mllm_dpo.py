@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, text_of
 from sightline.formats.pictures import Album, Gallery, Refused
-from sightline.formats.turns import LLAVA, asked, asked_again, pictures_of, placed, unasked
+from sightline.formats.turns import LLAVA, asked, asked_again, need_same_question, pictures_of, placed, unasked
 from sightline.rows import Pair
 
 REFERENCE = tuple(f"ref_{side}_{what}" for side in ("win", "rej") for what in ("logp", "avg_logp", "per_token_logp"))
@@ -58,8 +58,7 @@ def _texts(record: dict[str, Any]) -> tuple[str, str, str]:
         return question, LLAVA.answer_of(sides["chosen"], "chosen"), LLAVA.answer_of(sides["rejected"], "rejected")
     question, chosen = LLAVA.exchange(sides["chosen"], "chosen")
     again, rejected = LLAVA.exchange(sides["rejected"], "rejected")
-    if question != again:
-        raise Refused("the two sides ask different questions", again[:80])
+    need_same_question(question, again)
     return question, chosen, rejected
 
 

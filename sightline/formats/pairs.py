@@ -135,6 +135,13 @@ def both_answers(pair: Pair) -> tuple[str, str]:
     return pair.chosen, pair.rejected
 
 
+def need_one_picture(pair: Pair, limit: str) -> None:
+    """DataError where the pair has none or several; `limit` says that the format holds one."""
+    if len(pair.pictures) != 1:
+        fix = "export to the format llava, which holds several pictures"
+        raise DataError(f"pair {pair.key}", f"it has {len(pair.pictures)} pictures; {limit}", fix)
+
+
 def need_key(record: dict[str, Any], key: str) -> Any:
     """The record's value of a key that it must have."""
     if key not in record:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar, Literal
 
-from sightline.errors import DataError
-from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, text_of
+from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, need_one_picture, text_of
 from sightline.formats.pictures import Album, Gallery, Refused
 from sightline.rows import Pair
 
@@ -26,9 +25,7 @@ class RlaifV(PairFormat):
         return imported_pair("rlaif_v", key, texts[0], [album.given(_image(record), key)], texts[1], texts[2])
 
     def record(self, pair: Pair, known: dict[str, Any] | None, gallery: Gallery, embed: bool) -> dict[str, Any]:
-        if len(pair.pictures) != 1:
-            fix = "export to the format llava, which holds several pictures"
-            raise DataError(f"pair {pair.key}", f"it has {len(pair.pictures)} pictures; a rlaif_v row holds one", fix)
+        need_one_picture(pair, "a rlaif_v row holds one")
         texts = dict(zip(TEXTS, (pair.instruction, *both_answers(pair)), strict=True))
         base = _with_texts(known, texts) if known else _fresh(pair, texts)
         return _with_picture(base, pair, gallery, embed)

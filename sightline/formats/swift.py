@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from sightline.formats import Exported
 from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key
 from sightline.formats.pictures import Album, Gallery, Refused
-from sightline.formats.turns import CHAT, asked, asked_again, pictures_of, placed, unasked
+from sightline.formats.turns import CHAT, asked, asked_again, need_same_question, pictures_of, placed, unasked
 from sightline.rows import Pair
 from sightline.store.folders import RowFolder
 from sightline.store.runs import Run
@@ -62,8 +62,7 @@ def _rejected(record: dict[str, Any], question: str) -> str:
     if other is None and record.get("images"):
         raise Refused("rejected_messages stands without rejected_images", "ms-swift would show that side no picture")
     again, rejected = CHAT.exchange(record["rejected_messages"], "rejected_messages")
-    if again != question:
-        raise Refused("the two sides ask different questions", again[:80])
+    need_same_question(question, again)
     return rejected
 
 

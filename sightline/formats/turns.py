@@ -107,6 +107,12 @@ def unasked(question: str) -> str:
     return AT_AN_END.sub("", question)
 
 
+def need_same_question(question: str, again: str) -> None:
+    """Refused where the two sides of a pair were asked different things."""
+    if question != again:
+        raise Refused("the two sides ask different questions", again[:80])
+
+
 def asked_again(question: str, pair: Pair) -> str:
     """The question that a record holds where the pair still asks it, else the pair's."""
     return question if unasked(question) == pair.instruction else asked(pair)

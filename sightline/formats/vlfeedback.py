@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 from sightline.errors import DataError
-from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, text_of, whole_record_of
+from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, need_one_picture, text_of, whole_record_of
 from sightline.formats.pictures import Album, Gallery, Refused
 from sightline.rows import Dropped, Pair
 
@@ -57,9 +57,7 @@ class VLFeedback(PairFormat):
 
     def record(self, pair: Pair, known: dict[str, Any] | None, gallery: Gallery, embed: bool) -> dict[str, Any]:
         chosen, rejected = both_answers(pair)
-        if len(pair.pictures) != 1:
-            fix = "export to the format llava, which holds several pictures"
-            raise DataError(f"pair {pair.key}", f"it has {len(pair.pictures)} pictures; a vlfeedback record has one", fix)
+        need_one_picture(pair, "a vlfeedback record has one")
         if pair.chosen_score is None or pair.rejected_score is None or pair.chosen_score <= pair.rejected_score:
             problem = f"its scores are {pair.chosen_score} and {pair.rejected_score}: vlfeedback tells by ratings which is better"
             raise DataError(f"pair {pair.key}", problem, "export to another format, such as trl")

@@ -23,8 +23,6 @@ class AllPerfect(AnswerPolicy):
         return Standing(response, scores, sum(scores.values()))
 
     def settle(self, instruction: Instruction, standing: list[Standing], seed: int) -> Iterator[Pair | Dropped]:
-        if not standing:
-            yield Dropped(key=instruction.key, reason="no row: no answer left", row_id=instruction.id)
         for one in standing:
             below = [measure for measure, score in one.scores.items() if score < self.top[measure]]
             if below:

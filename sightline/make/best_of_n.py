@@ -21,9 +21,6 @@ class BestOfN(ScoredPolicy):
         return sorted({*self.weights, *self.tie_break})
 
     def settle(self, instruction: Instruction, standing: list[Standing], seed: int) -> Iterator[Pair | Dropped]:
-        if not standing:
-            yield Dropped(key=instruction.key, reason="no row: no answer left", row_id=instruction.id)
-            return
         mean = sum(one.num_words for one in standing) / len(standing)
         best = min(foremost(standing, self.tie_break, sign=1), key=lambda one: (abs(one.num_words - mean), one.response.id))
         if self.min_score is not None and best.score < self.min_score:

@@ -62,6 +62,10 @@ class AnswerPolicy(Step):
     """Makes rows to train on out of the answers to an instruction. Refused answers, and instructions without a row, leave with a
     reason."""
 
+    needed: ClassVar[int] = 1
+    """Answers that a row takes."""
+    too_few: ClassVar[str] = "no row: no answer left"
+
     min_words: int = Field(1, ge=1)
     """Shorter answers take no part."""
     allow_cut: bool = False
@@ -80,8 +84,8 @@ class AnswerPolicy(Step):
         raise NotImplementedError
 
     def settle(self, instruction: Instruction, standing: list[Standing], seed: int) -> Iterator[Pair | Dropped]:
-        """The rows of an instruction, from its distinct answers in the pool's order; or why there are none. What is drawn follows
-        from the seed, which follows from the run's and the instruction."""
+        """The rows of an instruction, from its distinct answers in the pool's order, of which there are as many as needed; or why
+        there are none. What is drawn follows from the seed, which follows from the run's and the instruction."""
         raise NotImplementedError
 
     def annotators(self) -> list[str]:
@@ -109,7 +113,10 @@ class AnswerPolicy(Step):
                 else:
                     reason, detail = refused
                     yield Dropped(key=response.key, reason=f"answer {reason}", row_id=response.id, detail=detail)
-            yield from self.settle(case.instruction, standing, seed_from(use.seed, case.instruction.id))
+            if len(standing) < self.needed:
+                yield Dropped(key=case.instruction.key, reason=self.too_few, row_id=case.instruction.id)
+            else:
+                yield from self.settle(case.instruction, standing, seed_from(use.seed, case.instruction.id))
 
     def _refusal(self, case: _Case, response: Response, earlier: list[Standing]) -> tuple[str, str] | None:
         """Why an answer takes no part, and details; None where it does."""
@@ -170,6 +177,8 @@ class PairPolicy(ScoredPolicy):
     """Makes pairs."""
 
     version: ClassVar[int] = 2
+    needed: ClassVar[int] = 2
+    too_few: ClassVar[str] = "no pair: fewer than two answers left"
 
     min_gap: float = Field(0.0, ge=0)
     """Least difference of scores within a pair. A tie never makes a pair."""
@@ -189,7 +198,7 @@ class PairPolicy(ScoredPolicy):
         raise NotImplementedError
 
     def settle(self, instruction: Instruction, standing: list[Standing], seed: int) -> Iterator[Pair | Dropped]:
-        for found in self.pairs(standing, seed) if len(standing) > 1 else ["fewer than two answers left"]:
+        for found in self.pairs(standing, seed):
             if isinstance(found, str):
                 yield Dropped(key=instruction.key, reason=f"no pair: {found}", row_id=instruction.id)
             else:

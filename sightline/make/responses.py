@@ -104,7 +104,7 @@ class Answers(Step):
         made_by = use.engines.origin(self.engine, settings)
         for (instruction, index), seed, reply in zip(asked, seeds, replies, strict=True):
             if reply.error is not None:
-                yield Dropped(key=instruction.key, reason=f"no reply: {reply.error}", row_id=instruction.id, detail=reply.detail)
+                yield reply.dropped(instruction)
                 continue
             origin = replace(made_by, seed=seed) if self.decoding.temperature > 0 else made_by
             yield Response(

@@ -75,8 +75,6 @@ class SteerLM(AnswerPolicy):
         return Standing(response, levels, sum(levels.values()))
 
     def settle(self, instruction: Instruction, standing: list[Standing], seed: int) -> Iterator[Pair | Dropped]:
-        if not standing:
-            yield Dropped(key=instruction.key, reason="no row: no answer left", row_id=instruction.id)
         for one in standing:
             yield row_to_learn(self.kind, instruction, one, self.suffix({name: int(one.scores[name]) for name in one.scores}))
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sightline.rows import ROW_TYPES, Dropped
+from sightline.rows import ROW_TYPES, Dropped, place_of
 from sightline.store.runs import Run
 from sightline.store.shards import Shard, Store
 
@@ -47,8 +47,7 @@ class Evidence:
     @cached_property
     def steps(self) -> list[str]:
         """Names of the run's steps, in the run's order."""
-        order = {family: place for place, family in enumerate(FAMILIES)}
-        return sorted(self.manifest.get("steps", {}), key=lambda name: (order.get(family_of(name), len(order)), name))
+        return sorted(self.manifest.get("steps", {}), key=lambda name: (place_of(name), name))
 
     def steps_of(self, family: str) -> list[str]:
         return [name for name in self.steps if family_of(name) == family]

@@ -64,7 +64,7 @@ class Features:
         """(L, N, W) of each picture, from its inputs or from what is kept."""
         shown = list(zip(names, pictures, strict=True))
         if family.enters is None:
-            if any(name.startswith("visual.") and parameter.requires_grad for name, parameter in model.named_parameters()):
+            if any(parameter.requires_grad for parameter in model.visual.parameters()):
                 return encode(model, pictures)
             return [self._kept(name, partial(_leaving, model, one), model.device) for name, one in shown]
         projector = model.get_submodule(family.enters)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
@@ -206,6 +207,11 @@ class TreeScorer(nn.Module):
         network: Any = self.network
         return network.get_base_model() if hasattr(network, "get_base_model") else network
 
+    @cached_property
+    def _recomputed(self) -> bool:
+        """Whether layers are computed again in the backward pass, which is settled before the first forward."""
+        return any(getattr(module, "gradient_checkpointing", False) for module in self.base.modules())
+
     def forward(self, batch: dict[str, Any]) -> Tensor:
         base = self.base
         made = base.model(
@@ -237,8 +243,7 @@ class TreeScorer(nn.Module):
         window = getattr(text, "sliding_window", None)
         slides = window is not None and int(batch["positions"].max()) >= window
         if attention.is_split(self.base) and batch["tokens"].shape[1] >= attention.SPLIT_FROM and not slides:
-            recomputed = any(getattr(module, "gradient_checkpointing", False) for module in self.base.modules())
-            return {"attention_mask": None, "chains": batch["chains"], "recomputed": recomputed}
+            return {"attention_mask": None, "chains": batch["chains"], "recomputed": self._recomputed}
         shown = batch["tokens"] == self.base.config.image_token_id if self.family.whole_pictures else None
         # only 4-D masks are taken as they are: a 2-D one, or none, reads restarting positions as other documents
         everything = tree_mask(batch["segments"], batch["positions"], batch["ancestors"], shown)[:, None]

@@ -94,7 +94,7 @@ class ClaimAsking(Asking):
         for response, question in asked:
             reply = replies[tuple(response.pictures), question]
             if reply.error is not None:
-                yield Dropped(key=response.key, reason=f"no reply: {reply.error}", row_id=response.id, detail=reply.detail)
+                yield reply.dropped(response)
             yield Judgement(
                 id=digest("judgement", self.name, response.id, question),
                 key=response.key,

@@ -122,7 +122,7 @@ class JudgeAsking(Asking):
         told = {"answers": len(sheet.responses), "swapped": float(sheet.swapped), "cut": float(reply.finish == "length")}
         for place, response in enumerate(sheet.responses, start=1):
             if reply.error is not None:
-                yield Dropped(key=response.key, reason=f"no reply: {reply.error}", row_id=response.id, detail=reply.detail)
+                yield reply.dropped(response)
                 continue
             yield Judgement(
                 id=digest("judgement", self.name, response.id, sheet.swapped, request.text),
