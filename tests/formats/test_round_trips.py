@@ -244,8 +244,8 @@ def test_files_come_back_equal_from_rows_and_through_every_format(format, tmp_pa
             (folder / "other").mkdir()
             if way == (format, ".parquet"):  # rows of one shape only fit its columns, with nulls for the keys that others have
                 (back,) = through(*way, pairs[:1], folder / "in", folder / "other")
-                # whose name is its place in the file, where the format gives it none; alone it is the first
-                same = {"record": None, **({"id": "", "key": ""} if pairs[0].key.startswith("row-") else {})}
+                # alone it is the first of its name, and its name its place in the file, where the format gives it none
+                same = {"record": None, "id": "", **({"key": ""} if pairs[0].key.startswith("row-") else {})}
                 assert replace(back, **same) == replace(pairs[0], **same)
             else:
                 assert through(*way, pairs, folder / "in", folder / "other") == pairs
