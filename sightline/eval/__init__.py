@@ -33,6 +33,7 @@ BENCHMARKS = Table(
     {
         "pope": "sightline.eval.pope:Pope",
         "chair": "sightline.eval.chair:Chair",
+        "alt_text": "sightline.eval.alt_text:AltText",
     },
 )
 

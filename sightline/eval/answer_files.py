@@ -57,13 +57,14 @@ def refuse_other_questions(path: Path, said: dict[str, Said], question_ids: Sequ
 def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The records of a .json, .jsonl, .csv or .tsv file, each with its place; DataError where the file or one of them is none.
 
-    JSON may be a list of records or a mapping of ids to texts, which gives records of `id` and `text`.
+    JSON may be a list of records, a mapping of ids to texts, which gives records of `id` and `text`, or, as several benchmarks
+    have it, a record a line for all its suffix.
     """
     text = read_text(path)
     if path.suffix in (".csv", ".tsv"):
         rows = csv.DictReader(text.splitlines(keepends=True), delimiter="," if path.suffix == ".csv" else "\t")
         yield from ((f"{path}:{rows.line_num}", dict(row)) for row in rows)
-    elif path.suffix == ".json":
+    elif path.suffix == ".json" and not _is_lines(text):
         yield from _of_json(path, text)
     else:
         for number, line in enumerate(text.split("\n"), 1):
@@ -109,6 +110,15 @@ def _of_json(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{path}, record {number}", _record(record, f"{path}, record {number}")
     else:
         raise DataError(str(path), "neither a list of answers nor a mapping of ids to answers", "give one of the two")
+
+
+def _is_lines(text: str) -> bool:
+    """True where the first of several lines is a record by itself."""
+    first, _, more = text.strip().partition("\n")
+    try:
+        return bool(more) and isinstance(json.loads(first), dict)
+    except json.JSONDecodeError:
+        return False
 
 
 def _parsed(text: str, where: str) -> Any:

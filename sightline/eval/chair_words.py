@@ -20,7 +20,7 @@ DOUBLE_WORDS = {
     "passenger jet": "jet", "passenger train": "train", "bow tie": "tie", "toilet seat": "toilet", "wine glas": "wine glass",
     "home plate": "home plate", "train track": "train track",
 }  # fmt: skip
-"""Adjacent words that are read as one, like the list's own entries of two words: with CHAIR's list, that is the script's table."""
+"""Adjacent words that are read as one, as are the list's entries of two words: with CHAIR's, this is the script's table."""
 
 IRREGULAR = {
     "people": "person",
