@@ -33,6 +33,7 @@ BENCHMARKS = Table(
     {
         "pope": "sightline.eval.pope:Pope",
         "chair": "sightline.eval.chair:Chair",
+        "object_halbench": "sightline.eval.object_halbench:ObjectHalBench",
         "alt_text": "sightline.eval.alt_text:AltText",
     },
 )
