@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,8 @@ def read_json(path: Path) -> Any:
 
 def entry(record: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:
     """A record's entry of this type; DataError where it lacks it."""
-    value = record.get(name) if isinstance(record, Mapping) else None
+    value = record.get(name) if isinstance(record, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
-        told = f"{name} is {value!r}" if isinstance(record, Mapping) and name in record else f"no {name}"
-        raise DataError(where, told[:200], "is this the benchmark's own file, of the version that origin names?")
+        told = f"{name} is {value!r}" if isinstance(record, dict) and name in record else f"no {name}"
+        raise DataError(where, told[:200], "the published form has it; sightline eval --help BENCH says where its files are")
     return value
