@@ -51,7 +51,7 @@ class ScienceQa(Benchmark):
         folder = place if place.is_dir() else place.parent
         path = folder / "problems.json"
         problems, splits = read_json(path), read_json(folder / "pid_splits.json")
-        names = entry(splits, self.split, list, str(folder / "pid_splits.json"))
+        names = [str(name) for name in entry(splits, self.split, list, str(folder / "pid_splits.json"))]
         if len(set(names)) < len(names):
             raise DataError(str(folder / "pid_splits.json"), f"{self.split} names a problem twice", "fetch the file again")
         asked = [self._question(place, name, entry(problems, name, dict, str(path)), f"{path}, {name}") for name in names]
@@ -65,7 +65,7 @@ class ScienceQa(Benchmark):
         lettered = dict(zip(LETTERS, choices, strict=False))
         image = problem.get("image")
         picture = self.picture(place, f"{entry(problem, 'split', str, where)}/{name}/{image}") if image else None
-        lines = [problem.get("hint") or "", entry(problem, "question", str, where)]
+        lines = [entry(problem, "hint", str, where), entry(problem, "question", str, where)]
         lines += [f"{letter}. {choice}" for letter, choice in lettered.items()]
         target = {"choices": lettered, "answer": LETTERS[answer], "splits": list(_splits(problem, where))}
         return Question(name, name, picture, "\n".join(line for line in lines if line) + self.suffix, target)

@@ -43,7 +43,7 @@ class TextVqa(Benchmark):
 
     def questions(self, place: Path) -> list[Question]:
         path = only_file(place, "*TextVQA_[0-9]*val*.json")
-        tokens = _ocr_tokens(path.parent) if self.ocr else {}
+        tokens = _ocr_tokens(path) if self.ocr else {}
         found: dict[str, Question] = {}
         for number, row in enumerate(entry(read_json(path), "data", list, str(path)), 1):
             where = f"{path}, question {number}"
@@ -54,7 +54,7 @@ class TextVqa(Benchmark):
                 raise DataError(where, problem, "give a split whose answers are public: train or val")
             if self.ocr and image not in tokens:
                 raise DataError(where, f"no OCR tokens of picture {image}", "give the file of OCR tokens of this split")
-            text = asked + self.ocr.replace("{tokens}", ", ".join(tokens.get(image, ()))) + self.suffix
+            text = asked + self.ocr.replace("{tokens}", ", ".join(map(str, tokens.get(image, ())))) + self.suffix
             target = {"question": asked, "answers": answers}
             found[name] = Question(name, image, self.picture(place, f"{image}.jpg"), text, target)
         return list(found.values())
@@ -98,7 +98,8 @@ def _asks(prompt: str, question: Question) -> bool:
     return asked in prompt.lower().split("\n") or f"question: {asked} short answer:" in prompt.lower()
 
 
-def _ocr_tokens(folder: Path) -> Mapping[str, list[str]]:
-    path = only_file(folder, "*OCR*val*.json")
+def _ocr_tokens(asked: Path) -> Mapping[str, list[str]]:
+    """OCR tokens by picture, from the file beside the questions that is of the same split."""
+    path = only_file(asked.parent, f"*OCR*{asked.stem.rpartition('_')[2]}.json")
     rows = [(f"{path}, picture {number}", row) for number, row in enumerate(entry(read_json(path), "data", list, str(path)), 1)]
     return {entry(row, "image_id", str, where): entry(row, "ocr_tokens", list, where) for where, row in rows}
