@@ -33,6 +33,10 @@ BENCHMARKS = Table(
     {
         "pope": "sightline.eval.pope:Pope",
         "chair": "sightline.eval.chair:Chair",
+        "mmbench": "sightline.eval.mmbench:MMBench",
+        "scienceqa": "sightline.eval.scienceqa:ScienceQa",
+        "vqav2": "sightline.eval.vqav2:VqaV2",
+        "textvqa": "sightline.eval.textvqa:TextVqa",
     },
 )
 
