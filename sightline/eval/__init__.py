@@ -33,6 +33,9 @@ BENCHMARKS = Table(
     {
         "pope": "sightline.eval.pope:Pope",
         "chair": "sightline.eval.chair:Chair",
+        "amber": "sightline.eval.amber:Amber",
+        "mme": "sightline.eval.mme:Mme",
+        "hallusionbench": "sightline.eval.hallusionbench:HallusionBench",
     },
 )
 
