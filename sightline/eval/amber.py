@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,13 +11,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from sightline.engines.roles import Decoding
-from sightline.errors import DataError, MissingPackage
+from sightline.errors import DataError
 from sightline.eval import Benchmark, Question
-from sightline.eval.answer_files import read_json, read_text, records
-from sightline.eval.compare import Metric, Score, Sums, divided
-from sightline.eval.vocabulary import Vocabulary
+from sightline.eval.amber_words import Clean, Found, Nouns, Published, Similarity, Words, nltk_nouns, spacy_similarity
+from sightline.eval.answer_files import records
+from sightline.eval.compare import Better, Metric, Score, Sums, divided
 from sightline.eval.yes_no import clean
-from sightline.plugin import need
 from sightline.rows import Answer, Item
 
 GENERATIVE = "generative"
@@ -33,12 +31,9 @@ DIMENSIONS = {
 """Types of questions, as the annotations have them, and the dimensions that they count in."""
 SPLITS = ("existence", "attribute", "state", "number", "action", "relation")
 
-NEAR = 0.8  # similarity above which two words name the same thing, by the published rule
 SLACK = 0.001  # what each of the original's sums to divide by starts from
 SILENT = "no answer mentions an object"
 
-Nouns = Callable[[str], list[str]]
-Similarity = Callable[[str, str], float]
 Value = Callable[[Sums], np.ndarray]
 
 
@@ -70,26 +65,37 @@ class Amber(Benchmark):
 
     def nouns(self) -> Nouns:
         """What finds the nouns of a text, as their lemmas, in order."""
-        return _nltk_nouns()
+        return nltk_nouns()
 
     def similarity(self) -> Similarity:
         """What says how near two words are in meaning, 1 for the same."""
-        return _spacy_similarity()
+        return spacy_similarity()
 
     def questions(self, place: Path) -> list[Question]:
         queries, folder = _files(place)
         words = Words.read(folder)
-        annotations = {
-            str(record.get("id")): _checked(record, words, where) for where, record in records(folder / "annotations.json")
-        }
-        asked = [_question(self, place, record, annotations, where) for where, record in records(queries)]
+        known = records(folder / "annotations.json")
+        annotations = {str(record.get("id")): _checked(record, words, where) for where, record in known}
+        asked = [self._question(place, record, annotations, where) for where, record in records(queries)]
         if self.rule == "published" and any(question.target[0] == GENERATIVE for question in asked):
-            # before a model answers for hours, not after
-            self.nouns(), self.similarity()
+            # a model that is missing is told before hours of answering, not after
+            self.nouns()
+            self.similarity()
         return asked
 
+    def _question(self, place: Path, record: Mapping[str, Any], annotations: Mapping[str, list[Any]], where: str) -> Question:
+        name, image, text = (record.get(key) for key in ("id", "image", "query"))
+        if not isinstance(image, str) or not isinstance(text, str):
+            raise DataError(where, f"image {image!r}, query {text!r}", "a question is {id, image, query}")
+        if str(name) not in annotations:
+            raise DataError(where, f"annotations.json has no id {name}", "use files of one version")
+        target = annotations[str(name)]
+        suffix = "" if target[0] == GENERATIVE else self.suffix
+        return Question(str(name), image, self.picture(place, image), text + suffix, target)
+
     def scores(self, place: Path, items: Sequence[Item], answers: Sequence[Answer]) -> list[Score]:
-        describe = cache(lambda: self._described(Words.read(_files(place)[1])))
+        # the models, where anything is described
+        describe = cache(lambda: self._description(Words.read(_files(place)[1])))
         scores = []
         for item, answer in zip(items, answers, strict=True):
             kind, *target = json.loads(item.target)
@@ -101,7 +107,7 @@ class Amber(Benchmark):
                 scores.append(Score(item.id, item.group, counts, guessed))
         return scores
 
-    def _described(self, words: Words) -> Callable[[str, list[str], list[str]], Found]:
+    def _description(self, words: Words) -> Callable[[str, list[str], list[str]], Found]:
         if self.rule == "published":
             return Published(words, self.nouns(), cache(self.similarity()))
         return Clean(words)
@@ -118,159 +124,13 @@ class Amber(Benchmark):
 
     def metrics(self) -> list[Metric]:
         """The AMBER score, then the numbers of descriptions, then those of all yes/no questions and of each dimension."""
-        is_published = self.rule == "published"
+        slack = SLACK if self.rule == "published" else 0
         undefined = "it needs descriptions that name objects, and yes/no answers with an F1"
         whole: dict[str, Any] = {"unit": "points", "needs": "all asked", "undefined": undefined}
-        score = Metric("AMBER score", _amber_score(is_published), "described", "higher", **whole)
-        answered = [metric for name in ("all", *SPLITS) for metric in _answers(name, is_published)]
-        return [score, *_descriptions(is_published), *answered]
-
-
-@dataclass(frozen=True)
-class Words:
-    """The words that count: what goes with each object, and what is never counted."""
-
-    association: Mapping[str, list[str]]
-    safe: frozenset[str]
-
-    @classmethod
-    def read(cls, folder: Path) -> Words:
-        path = folder / "relation.json"
-        association = read_json(path)
-        if not isinstance(association, dict) or not all(isinstance(words, list) for words in association.values()):
-            raise DataError(str(path), "this is no mapping of words to lists of words", "get AMBER's relation.json")
-        return cls(association, frozenset(read_text(folder / "safe_words.txt").replace("\r", "").split("\n")))
-
-    def all(self) -> set[str]:
-        return {*self.association, *(word for words in self.association.values() for word in words)}
-
-    def around(self, objects: Sequence[str]) -> list[tuple[str, int]]:
-        """Each word that goes with an object, then the objects themselves, with the object's place: the original's order."""
-        associated = [(word, place) for place, name in enumerate(objects) for word in self.association[name]]
-        return associated + [(name, place) for place, name in enumerate(objects)]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a description names: all words that count, the `wrong` ones, how many of the objects that are there it covers, and how
-    many that are easily imagined.
-    """
-
-    mentions: int
-    wrong: tuple[str, ...]
-    covered: int
-    num_truth: int
-    imagined: int
-    num_imaginable: int
-    guessed: bool
-
-    def counts(self) -> dict[str, float]:
-        return {
-            "described": 1,
-            "mentions": self.mentions,
-            "hallucinated": len(self.wrong),
-            "faultless": not self.wrong,
-            "flawed": bool(self.wrong),
-            "truth": self.num_truth,
-            "covered": self.covered,
-            "imaginable": self.num_imaginable,
-            "imagined": self.imagined,
-        }
-
-
-class Published:
-    """The original's reading of a description: the first entry that matches takes the credit, a near word is as good as the word.
-
-    It guessed where only similarity, or nothing, spoke for a noun.
-    """
-
-    def __init__(self, words: Words, nouns: Nouns, similarity: Similarity) -> None:
-        self.words, self.nouns, self.similarity = words, nouns, similarity
-        self.vocabulary = words.all()
-
-    def __call__(self, text: str, truth: list[str], hallu: list[str]) -> Found:
-        there, thought = self.words.around(truth), self.words.around(hallu)
-        covered, imagined, wrong, guessed = set(), set(), [], False
-        mentions = [noun for noun in self.nouns(text) if noun in self.vocabulary]
-        for noun in (noun for noun in mentions if noun not in self.words.safe):
-            if (place := _same(noun, there)) is not None:
-                covered.add(place)
-                continue
-            exact = _same(noun, thought)
-            imagined |= {exact, self._near(noun, thought)} - {None}
-            near = self._near(noun, there)
-            guessed = guessed or exact is None or near is not None
-            if near is None:
-                wrong.append(noun)
-            else:
-                covered.add(near)
-        return Found(len(mentions), tuple(wrong), len(covered), len(truth), len(imagined), len(hallu), guessed)
-
-    def _near(self, noun: str, words: Sequence[tuple[str, int]]) -> int | None:
-        return next((place for word, place in words if self.similarity(noun, word) > NEAR), None)
-
-
-class Clean:
-    """Our reading of a description, by AMBER's words alone: a word credits the object it names, or else all that it goes with.
-
-    It guessed where a word is neither in the picture nor among those that are thought to be.
-    """
-
-    def __init__(self, words: Words) -> None:
-        self.vocabulary = Vocabulary([word] for word in sorted(words.all()))
-        self.safe = {self.vocabulary.object(word) for word in words.safe}
-        self.association = {self._name(name): {self._name(word) for word in near} for name, near in words.association.items()}
-
-    def __call__(self, text: str, truth: list[str], hallu: list[str]) -> Found:
-        there, thought = ({self._name(word) for word in listed} for listed in (truth, hallu))
-        covered, imagined, wrong, guessed = set[str](), set[str](), [], False
-        mentions = self.vocabulary.mentions(text)
-        for mention in (mention for mention in mentions if mention.name not in self.safe):
-            right = self._credited(mention.name, there)
-            covered |= right
-            if not right:
-                known = self._credited(mention.name, thought)
-                imagined |= known
-                guessed = guessed or not known
-                wrong.append(mention.words)
-        return Found(len(mentions), tuple(wrong), len(covered), len(there), len(imagined), len(thought), guessed)
-
-    def _credited(self, name: str, objects: set[str]) -> set[str]:
-        return {name} if name in objects else {other for other in objects if name in self.association[other]}
-
-    def _name(self, word: str) -> str:
-        return self.vocabulary.object(word) or word
-
-
-def _same(noun: str, words: Sequence[tuple[str, int]]) -> int | None:
-    return next((place for word, place in words if word == noun), None)
-
-
-@cache
-def _nltk_nouns() -> Nouns:
-    nltk = need("nltk")
-    lemmatise = need("nltk.stem").WordNetLemmatizer().lemmatize
-
-    def nouns(text: str) -> list[str]:
-        return [lemmatise(word) for word, tag in nltk.pos_tag(nltk.word_tokenize(text)) if tag.startswith("NN")]
-
-    try:
-        nouns("Birds sing.")
-    except LookupError as error:
-        fix = "python -m nltk.downloader punkt_tab averaged_perceptron_tagger_eng wordnet, or use rule clean, which needs none"
-        raise MissingPackage("nltk", "its tokeniser, tagger or WordNet is not installed", fix) from error
-    return nouns
-
-
-@cache
-def _spacy_similarity() -> Similarity:
-    spacy = need("spacy")
-    try:
-        read = cache(spacy.load("en_core_web_lg"))
-    except OSError as error:
-        fix = "python -m spacy download en_core_web_lg, or use rule clean, which needs no model"
-        raise MissingPackage("en_core_web_lg", "spaCy's model of English is not installed", fix) from error
-    return lambda first, second: float(read(first).similarity(read(second)))
+        score = Metric("AMBER score", _amber_score(slack), "described", "higher", **whole)
+        # the original adds up the three kinds of attributes, each with its own start
+        slacks = {name: 3 * slack if name == "attribute" else slack for name in ("all", *SPLITS)}
+        return [score, *_descriptions(slack), *(metric for name in slacks for metric in _answers(name, slacks[name]))]
 
 
 def _files(place: Path) -> tuple[Path, Path]:
@@ -300,69 +160,68 @@ def _checked(record: Mapping[str, Any], words: Words, where: str) -> list[Any]:
     return [kind, truth]
 
 
-def _question(
-    benchmark: Amber, place: Path, record: Mapping[str, Any], annotations: Mapping[str, list[Any]], where: str
-) -> Question:
-    name, image, text = (record.get(key) for key in ("id", "image", "query"))
-    if not isinstance(image, str) or not isinstance(text, str):
-        raise DataError(where, f"image {image!r}, query {text!r}", "a question is {id, image, query}")
-    if str(name) not in annotations:
-        raise DataError(where, f"annotations.json has no id {name}", "use files of one version")
-    target = annotations[str(name)]
-    suffix = "" if target[0] == GENERATIVE else benchmark.suffix
-    return Question(str(name), image, benchmark.picture(place, image), text + suffix, target)
-
-
-def _descriptions(is_published: bool) -> list[Metric]:
-    slack = SLACK if is_published else 0
+def _descriptions(slack: float) -> list[Metric]:
     faultless = _share("faultless", "described", slack)
     # the original has numbers for a model that says nothing; ours has none where no description names an object
-    asked: dict[str, Any] = {"needs": "described"}
-    said: dict[str, Any] = {"needs": "described" if is_published else "mentions", "undefined": SILENT}
-    flawed = ("flawed", "described")
+    said: dict[str, Any] = {"undefined": SILENT, "needs": "described" if slack else "mentions"}
+    no_object, no_idea = "no picture has an object", "no picture has an object that is easily imagined"
     return [
-        Metric("CHAIR", _share("hallucinated", "mentions", slack), "described", "lower", **said),
-        Metric("Cover", _share("covered", "truth", slack), "described", "higher", undefined="no picture has an object", **asked),
-        Metric("Hal", lambda sums: 100 - faultless(sums), "described", "lower", fraction=flawed, is_outcome=True, **said),
+        _metric("CHAIR", "hallucinated", "mentions", "described", "lower", slack, **said),
+        _metric("Cover", "covered", "truth", "described", "higher", slack, undefined=no_object),
         Metric(
-            "Cog",
-            _share("imagined", "imaginable", slack),
+            "Hal",
+            lambda sums: 100 - faultless(sums),
             "described",
             "lower",
-            undefined="no object is easily imagined",
-            **asked,
+            fraction=("flawed", "described"),
+            is_outcome=True,
+            **said,
         ),
+        _metric("Cog", "imagined", "imaginable", "described", "lower", slack, undefined=no_idea),
     ]
 
 
-def _answers(name: str, is_published: bool) -> list[Metric]:
+def _answers(name: str, slack: float) -> list[Metric]:
     """The numbers of a dimension, or of all; what they look for is a No."""
     asked, right, hit, says_no, no = (f"{name} {column}" for column in ("asked", "right", "hit", "says no", "no"))
-    # the original adds up the three kinds of attributes, each with its own start
-    slack = (3 if name == "attribute" else 1) * SLACK if is_published else 0
-    more: dict[str, Any] = {"split": "yes/no" if name == "all" else name, "needs": asked}
+    split = "yes/no" if name == "all" else name
     no_no, no_false = "no answer was read as no", "no question has no for its answer"
-    accuracy = _share(right, asked, slack)
+    accuracy = Metric(
+        "accuracy",
+        _share(right, asked, slack),
+        asked,
+        "higher",
+        split=split,
+        fraction=(right, asked),
+        is_outcome=True,
+        needs=asked,
+    )
+    f1 = Metric("F1", _f1(name, slack), asked, "higher", split=split, needs=asked, undefined=f"{no_no}, or {no_false}")
     return [
-        Metric("accuracy", accuracy, asked, "higher", fraction=(right, asked), is_outcome=True, **more),
-        Metric("F1", _f1(name, is_published), asked, "higher", undefined=f"{no_no}, or {no_false}", **more),
-        Metric("precision", _share(hit, says_no, slack), asked, "higher", undefined=no_no, **more),
-        Metric("recall", _share(hit, no, slack), asked, "higher", undefined=no_false, **more),
+        accuracy,
+        f1,
+        _metric("precision", hit, says_no, asked, "higher", slack, split=split, undefined=no_no),
+        _metric("recall", hit, no, asked, "higher", slack, split=split, undefined=no_false),
     ]
+
+
+def _metric(name: str, part: str, whole: str, items: str, better: Better, slack: float, **more: Any) -> Metric:
+    """Share in %; with slack it is a number where there is nothing to divide by, and no fraction."""
+    exact = None if slack else (part, whole)
+    return Metric(name, _share(part, whole, slack), items, better, fraction=exact, **{"needs": items, **more})
 
 
 def _share(part: str, whole: str, slack: float) -> Value:
     return lambda sums: divided(sums[part], sums[whole] + slack) * 100
 
 
-def _f1(name: str, is_published: bool) -> Value:
+def _f1(name: str, slack: float) -> Value:
     """In %. The original's is of precision and recall after their rounding, and has a small number below its line."""
     hit, says_no, no = f"{name} hit", f"{name} says no", f"{name} no"
-    if not is_published:
+    if not slack:
         return lambda sums: (
             200 * divided(sums[hit], np.where((sums[says_no] == 0) | (sums[no] == 0), 0, sums[says_no] + sums[no]))
         )
-    slack = (3 if name == "attribute" else 1) * SLACK
     shares, below = (_share(hit, says_no, slack), _share(hit, no, slack)), 0.001 if name == "existence" else 0.0001
 
     def f1(sums: Sums) -> np.ndarray:
@@ -372,10 +231,10 @@ def _f1(name: str, is_published: bool) -> Value:
     return f1
 
 
-def _amber_score(is_published: bool) -> Value:
-    """(100 - CHAIR + F1) / 2 (the paper's section 3; the script does not print it), of the numbers that the rule gives."""
-    chair, f1 = _share("hallucinated", "mentions", SLACK if is_published else 0), _f1("all", is_published)
-    given = _rounded if is_published else np.asarray
+def _amber_score(slack: float) -> Value:
+    """(100 - CHAIR + F1) / 2 (the paper's; the script does not print it), by the published rule of the printed numbers."""
+    chair, f1 = _share("hallucinated", "mentions", slack), _f1("all", slack)
+    given = _rounded if slack else np.asarray
     return lambda sums: (100 - given(chair(sums)) + given(f1(sums))) / 2
 
 

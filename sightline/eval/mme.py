@@ -36,8 +36,8 @@ class Mme(Benchmark):
 
     origin: ClassVar[str] = (
         "The fourteen files are in tools/eval_tool.zip (Your_Results) on the branch Evaluation of\n"
-        "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models; the pictures are given to researchers who ask.\n"
-        "There is no licence: for research only, and not to be passed on."
+        "github.com/BradyFU/Awesome-Multimodal-Large-Language-Models, whose README links to the pictures\n"
+        "(MME_Benchmark_release_version.zip). There is no licence: for research only, and not to be passed on."
     )
 
     rule: Literal["published", "clean"] = "published"

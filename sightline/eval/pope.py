@@ -62,7 +62,7 @@ class Pope(Benchmark):
             return read_texts(path, [question.id for question in questions], self.answer_ids, self.answer_texts)
         said: dict[str, Said] = {}
         for split, file in splits.items():
-            answers = _one(path, f"*{split}*.json*") if path.is_dir() else path
+            answers = _one(path, f"*{split}*.json*", "have one for each split") if path.is_dir() else path
             for answer in self._to_split(answers, list(_lines(file))):
                 first = said.setdefault(answer.question_id, answer)
                 if first.text != answer.text:
@@ -89,7 +89,7 @@ class Pope(Benchmark):
         verdict, guessed = published(text) if self.rule == "published" else clean(text)
         counts: dict[str, float] = {}
         for split, label in json.loads(item.target):
-            for name in {split, "all"}:
+            for name in dict.fromkeys((split, "all")):
                 for column, count in _counted(verdict, label).items():
                     counts[f"{name} {column}"] = counts.get(f"{name} {column}", 0) + count
         return Score(item.id, item.group, counts, guessed)
@@ -108,7 +108,7 @@ class Pope(Benchmark):
             return {split: place / file for split, file in self.files.items()}
         if place.is_file():
             return {next((split for split in SPLITS if split in place.name), "all"): place}
-        return {split: _one(place, f"*pope_{split}.json*") for split in SPLITS}
+        return {split: _one(place, f"*pope_{split}.json*", "have one for each split, or name them in files") for split in SPLITS}
 
 
 def published(text: str) -> tuple[Verdict, bool]:
@@ -145,10 +145,10 @@ def _mean_f1(sums: Sums, splits: list[str]) -> np.ndarray:
     return np.mean([_f1(sums, split) for split in splits], axis=0)
 
 
-def _one(place: Path, pattern: str) -> Path:
+def _one(place: Path, pattern: str, fix: str) -> Path:
     found = sorted(place.glob(pattern))
     if len(found) != 1:
-        raise DataError(str(place), f"{len(found)} files {pattern} are here", "have one for each split, or name them in files")
+        raise DataError(str(place), f"{len(found)} files {pattern} are here", fix)
     return found[0]
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sightline.errors import DataError, MissingPackage
-from sightline.eval.amber import Amber, Nouns, Similarity
+from sightline.eval.amber import Amber
+from sightline.eval.amber_words import Nouns, Similarity
 from sightline.eval.compare import Counts
 from sightline.eval.scoring import score
 from tests.eval.conftest import measured, scored
@@ -169,6 +170,16 @@ def test_a_model_that_says_nothing_has_the_originals_numbers_or_none(data: Path)
     clean = measured(tabled(data, rule="clean"), data, [""] * len(TEXTS))
     assert clean["CHAIR"].value is clean["Hal"].value is None
     assert clean["CHAIR"].reason == "no answer mentions an object"
+
+
+def test_one_description_has_numbers_by_both_rules(data: Path) -> None:
+    (data / "query" / "one.json").write_text(json.dumps(GOLDEN["queries"][12:13]))
+    for rule in ("published", "clean"):
+        found = measured(tabled(data, rule=rule), data / "query" / "one.json", ["A hill."])
+        assert round(found["CHAIR"].value, 1) == 0
+        assert round(found["Cover"].value, 1) == (99.9 if rule == "published" else 100)  # 1 / 1.001 by the original
+        assert round(found["Hal"].value, 1) == (0.1 if rule == "published" else 0)
+        assert found["accuracy (yes/no)"].n == 0
 
 
 def test_questions_are_asked_of_the_pictures_with_the_suffix_where_they_are_yes_or_no(data: Path) -> None:

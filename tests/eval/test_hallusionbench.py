@@ -105,6 +105,15 @@ def test_not_knowing_is_right_without_a_picture_and_silence_is_not(data: Path) -
     assert found["hard aAcc"].value == 100
 
 
+def test_one_question_without_a_figure_has_no_figure_accuracy(data: Path) -> None:
+    rows = json.loads((data / "HallusionBench.json").read_text())
+    (data / "HallusionBench.json").write_text(json.dumps(rows[:1]))
+    found = measured(benchmark(data, "clean"), data, ["Both yes and no"])
+    assert (found["aAcc"].value, found["qAcc"].value, found["fAcc"].value) == (100, 100, None)
+    (data / "HallusionBench.json").write_text("")
+    assert benchmark(data).questions(data) == []
+
+
 def test_edited_figures_are_drawn_with_their_original(data: Path) -> None:
     questions = benchmark(data).questions(data)
     assert len({question.group for question in questions}) == 8

@@ -141,6 +141,15 @@ def test_pictures_are_found_in_either_folder(data: Path) -> None:
     assert pictures["OCR/0002.png: Is it OCR 2 yes? Please answer yes or no."] == data / "pictures" / "OCR" / "0002.png"
 
 
+def test_one_pair_has_a_score(tmp_path: Path) -> None:
+    path = tmp_path / "count.txt"
+    path.write_text("1.jpg\tTwo?\tYes\n1.jpg\tThree?\tNo\n")
+    assert measured(mme(path), path, ["yes", "no"])["score (count)"].value == 200
+    assert measured(mme(path), path, ["yes", "yes"])["score (count)"].value == 50
+    path.write_text("")
+    assert mme(path).questions(path) == []
+
+
 Change = Callable[[list[str]], list[str]]
 
 

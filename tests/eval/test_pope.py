@@ -269,6 +269,18 @@ def test_answers_in_another_order_or_number_are_refused_by_place(tmp_path: Path,
     assert caught.value.where == f"{path}{line}"
 
 
+def test_a_split_of_one_question_has_an_accuracy_and_says_why_it_has_no_f1(tmp_path: Path) -> None:
+    write_split(tmp_path, "random", [("a.jpg", "Is there a cat?", "no")])
+    write_lines(tmp_path / "answers.jsonl", [{"question": "Is there a cat?", "answer": "No."}])
+    (outcome,) = score(Pope(kind="pope", data=str(tmp_path / "coco_pope_random.json")), tmp_path / "answers.jsonl").benchmarks
+    numbers = {line.metric: line.numbers["answers"] for line in outcome.lines if line.split == "random"}
+    assert numbers["accuracy"].value == 100
+    assert (numbers["F1"].value, numbers["F1"].reason) == (
+        None,
+        "no answer was read as yes, or no question has yes for its answer",
+    )
+
+
 def test_a_question_answered_differently_in_two_splits_is_refused(tmp_path: Path) -> None:
     data, answers = write_golden(tmp_path)
     rows = GOLDEN["files"]["popular"]
