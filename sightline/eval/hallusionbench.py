@@ -57,10 +57,12 @@ class HallusionBench(Benchmark):
 
     def _question(self, place: Path, name: str, row: Mapping[str, Any], where: str) -> Question:
         visual, truth, file = (str(row.get(key)) for key in ("visual_input", "gt_answer", "filename"))
-        known = visual in ("0", "1", "2") and truth in ("0", "1") and isinstance(row.get("question"), str)
-        if not known or (visual != "0" and not row.get("filename")):
-            shown = ", ".join(f"{key} {row.get(key)!r}" for key in ("visual_input", "gt_answer", "question", "filename"))
-            fix = "visual_input is 0, 1 or 2, gt_answer 0 or 1, question a text, and all but visual_input 0 have a filename"
+        known = row["category"] in ("VD", "VS") and visual in ("0", "1", "2") and truth in ("0", "1")
+        if not known or not isinstance(row.get("question"), str) or (visual != "0" and not row.get("filename")):
+            shown = ", ".join(
+                f"{key} {row.get(key)!r}" for key in ("category", "visual_input", "gt_answer", "question", "filename")
+            )
+            fix = "category is VD or VS, visual_input 0, 1 or 2, gt_answer 0 or 1; all but visual_input 0 have a filename"
             raise DataError(where, shown, fix)
         picture = None if visual == "0" else self.picture(place, file)
         # an edited figure and its original are not independent: a set of them is drawn as a whole
@@ -92,9 +94,7 @@ class HallusionBench(Benchmark):
         judged = [published(answer.text) for answer in answers]
         own = [_clean(answer.text, target[-1]) for answer, target in zip(answers, targets, strict=True)]
         read, other = (judged, own) if self.rule == "published" else (own, judged)
-        if all(guessed for _, guessed in read) and not all(guessed for _, guessed in other):
-            fix = "rule published reads a judge's replies, rule clean the model's own answers"
-            raise DataError(self.title, f"rule {self.rule} can read none of these answers, and the other rule can", fix)
+        _refuse_other_rule(self.title, self.rule, read, other)
         right = [
             check == "correct" or (check == "unclear" and _is_without_figure(target))
             for (check, _), target in zip(read, targets, strict=True)
@@ -123,6 +123,14 @@ def _clean(text: str, truth: str) -> tuple[Check, bool]:
     if verdict is None and text.strip():
         return "unclear", guessed
     return ("correct" if verdict == truth else "incorrect"), guessed
+
+
+def _refuse_other_rule(title: str, rule: str, read: Sequence[tuple[Check, bool]], other: Sequence[tuple[Check, bool]]) -> None:
+    """DataError where the other rule reads more of the answers, and this one less than half: they are no answers for it."""
+    num_read, num_other = (sum(not guessed for _, guessed in found) for found in (read, other))
+    if 2 * num_read < len(read) and num_other > num_read:
+        problem = f"rule {rule} can read {num_read} of these {len(read)} answers, the other rule {num_other}"
+        raise DataError(title, problem, "rule published reads a judge's replies, rule clean the model's own answers")
 
 
 def _name(row: Mapping[str, Any], where: str) -> str:

@@ -47,13 +47,15 @@ class Pope(Benchmark):
     """How the model answers."""
 
     def questions(self, place: Path) -> list[Question]:
-        asked: dict[tuple[str, str], list[tuple[str, Verdict]]] = {}
+        asked: dict[str, Line] = {}
+        uses: dict[str, list[tuple[str, Verdict]]] = {}
         for split, file in self._files(place).items():
             for line in _lines(file):
-                asked.setdefault((line.image, line.text), []).append((split, line.label))
+                asked.setdefault(line.name, line)
+                uses.setdefault(line.name, []).append((split, line.label))
         return [
-            Question(f"{image}: {text}", image, self.picture(place, image), text + self.suffix, uses)
-            for (image, text), uses in asked.items()
+            Question(name, line.image, self.picture(place, line.image), line.text + self.suffix, uses[name])
+            for name, line in asked.items()
         ]
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> list[str]:
