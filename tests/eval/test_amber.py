@@ -186,7 +186,7 @@ def test_questions_are_asked_of_the_pictures_with_the_suffix_where_they_are_yes_
     questions = tabled(data, suffix=" Yes or no?").questions(data)
     assert (questions[0].id, questions[0].text, questions[0].picture) == (
         "1",
-        "Describe this image.",
+        "What is to be seen?",
         data / "pictures" / "P_1.jpg",
     )
     assert questions[20].text.endswith("so? Yes or no?")
