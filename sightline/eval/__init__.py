@@ -37,6 +37,9 @@ BENCHMARKS = Table(
         "scienceqa": "sightline.eval.scienceqa:ScienceQa",
         "vqav2": "sightline.eval.vqav2:VqaV2",
         "textvqa": "sightline.eval.textvqa:TextVqa",
+        "amber": "sightline.eval.amber:Amber",
+        "mme": "sightline.eval.mme:Mme",
+        "hallusionbench": "sightline.eval.hallusionbench:HallusionBench",
     },
 )
 
