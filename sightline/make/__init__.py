@@ -29,6 +29,9 @@ else:
     AnyAnnotator, AnyPairs = ANNOTATORS.section(), PAIRS.section()
 
 ORDER = ("prompts", "images", "ranking", "instructions", "responses", "annotations", "pairs")
+SECTIONS = {"replies": "", "splits": "annotations", "judgements": "annotations"}
+"""Where the recipe names the engines of steps of raw replies: splits/claims is of annotations.claims, replies/instructions of
+instructions."""
 
 
 class Make(Section):
@@ -68,7 +71,8 @@ class Make(Section):
         if self.prompts:
             yield from (("make.prompts", name, role) for name, role in self.prompts.engine_roles().items())
         for task in self.tasks():
-            place = f"make.{task.name.replace('/', '.')}"
+            family, _, rest = task.name.partition("/")
+            place = ".".join(filter(None, ["make", SECTIONS.get(family, family), rest]))
             yield from ((place, name, role) for name, role in task.step.engine_roles().items())
 
     def _check_order(self) -> None:

@@ -74,8 +74,8 @@ def saved(tmp_path: Path, tree: dict[str, Any]) -> Path:
     [
         ("make.prompts.engine=writr", r"make\.prompts: no engine named 'writr'.*\n.*did you mean 'writer'"),
         ("make.prompts.engine=eyes", r"make\.prompts: engine 'eyes' \(image_reward\) is no text_chat\n.*engines that are: "),
-        ("make.instructions.engine=painter", r"make\.replies\.instructions: engine 'painter' \(diffusers\) is no text_chat"),
-        ("make.annotations.claims.split.engine=nobody", r"make\.splits\.claims: no engine named 'nobody'"),
+        ("make.instructions.engine=painter", r"make\.instructions: engine 'painter' \(diffusers\) is no text_chat"),
+        ("make.annotations.claims.split.engine=nobody", r"make\.annotations\.claims: no engine named 'nobody'"),
         ("make.prompts.topics=[art, art]", r"make\.prompts: the topic 'art' stands twice"),
         ("make.instructions.wording=Ask.", r"make\.instructions\.wording: the text lacks its slot 'prompt'"),
         ("make.annotations.claims.objects=miniature/objects", r"make\.annotations\.claims: claims come from word lists, or from"),
@@ -118,7 +118,7 @@ def test_killed_at_any_call_it_goes_on_and_asks_for_nothing_that_was_answered(tm
             environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
             out = tmp_path / "cut" / "run"
             running.append(subprocess.Popen([*command, "--out", str(out)], env=environment, stdout=subprocess.DEVNULL))
-            assert running[-1].wait(120) == -signal.SIGKILL
+            assert running[-1].wait(300) == -signal.SIGKILL
         cut = sightline.make(path, out)
         assert dict(server.paid) == owed
     steps = [name for name in whole.manifest["steps"] if name.startswith(("replies", "splits"))]

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from sightline.engines import ENGINES, Engines
 from sightline.errors import RunError
-from sightline.execute import Executor, Tally
+from sightline.execute import Execution, Executor, Tally
 from sightline.make.instructions import INSTRUCTIONS
 from sightline.make.written_instructions import InstructionReading, read_instruction
 from sightline.plugin import recipe_error
 from sightline.rows import Dropped, Instruction, RankedImage
+from sightline.store.shards import Store
 from tests.make.rows import ORIGIN
 from tests.make.test_written_prompts import reply
 from tests.make.writer import executor
@@ -50,6 +52,15 @@ def test_each_picture_is_asked_about_by_what_was_written_of_its_own_prompt(tmp_p
     assert {row.pictures[0]: row.prompt for row in made} == {f"p{n}": f"{n} cups" for n in range(20)} and dropped == []
     assert (tallies["replies/instructions"].usage["calls"], tallies["instructions"].usage) == (20, {})
     assert all("response_format" in body and not body["messages"][0]["content"][1:] for body in server.bodies)
+
+
+def test_a_local_model_writes_without_a_picture_and_what_it_says_is_kept_though_unreadable(tmp_path):
+    policy = ENGINES.read({"kind": "transformers", "model": "miniature/policy"})
+    hands = Executor(Store(tmp_path / "store"), Engines({"writer": policy}), 0, Execution(shard_size=16))
+    made, dropped, tallies = write(hands, decoding={"temperature": 0.0, "max_tokens": 5})
+    raw = [row for shard in tallies["replies/instructions"].shards for row in hands.store.read(shard)]
+    assert len(raw) == 20 and all(row.text and row.num_tokens <= 5 for row in raw)
+    assert made == [] and {row.detail for row in dropped} == {row.text for row in raw}
 
 
 def test_the_wording_is_the_recipes(tmp_path):

@@ -68,29 +68,29 @@ class Splitting(Writing):
 
 
 @dataclass
-class Claims:
+class ReadSplit:
     """Claims of an answer by their questions, or the reason why they are not known."""
 
     by_question: dict[str, str]
     reason: str | None = None
 
 
-def read_split(response: Response, reply: Reply | None) -> Claims:
-    """What a raw reply says: all of it or nothing, because an answer without one of its claims would look better than it is."""
+def read_split(response: Response, reply: Reply | None) -> ReadSplit:
+    """What a raw reply lists: all of it or nothing, because an answer without one of its claims would look better than it is."""
     if not response.text.strip():
-        return Claims({})
+        return ReadSplit({})
     if reply is None:
-        return Claims({}, "no reply of the splitter")
+        return ReadSplit({}, "no reply of the splitter")
     if reply.finish == "length":
-        return Claims({}, "split cut at max_tokens")
+        return ReadSplit({}, "split cut at max_tokens")
     tree = json_in(reply.text)
     listed = tree.get("claims") if isinstance(tree, dict) else tree
     if not isinstance(listed, list):
-        return Claims({}, "unreadable split")
+        return ReadSplit({}, "unreadable split")
     claims: dict[str, str] = {}
     for entry in listed:
         claim, question = (plain_text(entry.get(name)) if isinstance(entry, dict) else None for name in ("claim", "question"))
         if claim is None or question is None:
-            return Claims({}, "unreadable split")
+            return ReadSplit({}, "unreadable split")
         claims.setdefault(question, claim)
-    return Claims(claims)
+    return ReadSplit(claims)
