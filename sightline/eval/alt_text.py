@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from sightline.engines.roles import Decoding
-from sightline.errors import DataError
+from sightline.errors import DataError, MissingPackage
 from sightline.eval import Benchmark, Question
 from sightline.eval.answer_files import records
 from sightline.eval.cider import cider_d
@@ -165,7 +165,7 @@ def published(said: str, wanted: str, split: Callable[[str], Words], synonyms: A
 
 
 def splitting(splitter: str) -> Callable[[str], Words]:
-    """NLTK's word_tokenize, or the same after a splitter of sentences without data; DataError where punkt's data is wanted and
+    """NLTK's word_tokenize, or the same after a splitter of sentences without data; MissingPackage where punkt's is wanted and
     absent."""
     tokenize = need("nltk.tokenize", EXTRA)
     if splitter == "punkt":
@@ -173,7 +173,7 @@ def splitting(splitter: str) -> Callable[[str], Words]:
             tokenize.word_tokenize("Loaded?")
         except LookupError as error:
             fix = "python -m nltk.downloader punkt_tab, or set splitter to untrained"
-            raise DataError("alt text", "NLTK has no data of punkt here, which ends sentences", fix) from error
+            raise MissingPackage("nltk", "its data of punkt, which ends sentences, is not installed", fix) from error
         return tokenize.word_tokenize
     sentences, split = tokenize.PunktSentenceTokenizer().tokenize, tokenize.NLTKWordTokenizer().tokenize
     return lambda text: [word for sentence in sentences(text) for word in split(sentence)]

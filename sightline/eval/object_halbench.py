@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from sightline.engines.roles import Decoding
-from sightline.errors import DataError
+from sightline.errors import DataError, MissingPackage
 from sightline.eval import Benchmark, Question
 from sightline.eval.answer_files import read_texts, records
 from sightline.eval.chair_words import ListedWords
@@ -144,24 +144,24 @@ def runs_of_nouns(tokens: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def spacy_parse(pipeline: str) -> Parse:
-    """Lemmas and tags by a pipeline of spaCy; DataError where it is not at hand."""
+    """Lemmas and tags by a pipeline of spaCy; MissingPackage where it is not at hand."""
     spacy = need("spacy")
     try:
         read = spacy.load(pipeline)
     except OSError as error:
         fix = f"python -m spacy download {pipeline}, set parser to a pipeline that you have, or use rule clean, which needs none"
-        raise DataError(pipeline, "spaCy has no such pipeline here", fix) from error
+        raise MissingPackage("spacy", f"its pipeline {pipeline} is not installed", fix) from error
     return lambda text: [(token.lemma_, token.tag_) for token in read(text)]
 
 
 def wordnet_lemma() -> Callable[[str], str]:
-    """A noun's lemma by NLTK's WordNet, which takes buses for bus and leaves men; DataError where its data is not at hand."""
+    """A noun's lemma by NLTK's WordNet: bus of buses, but men of men. MissingPackage where its data is not at hand."""
     lemmatise: Callable[[str], str] = need("nltk.stem", "text-metrics").WordNetLemmatizer().lemmatize
     try:
         lemmatise("buses")
     except LookupError as error:
         fix = "python -m nltk.downloader wordnet, or use rule clean, which needs none"
-        raise DataError("Object HalBench", "NLTK has no WordNet here", fix) from error
+        raise MissingPackage("nltk", "its WordNet is not installed", fix) from error
     return lemmatise
 
 

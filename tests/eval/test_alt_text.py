@@ -84,7 +84,7 @@ def test_of_one_row_the_published_cider_is_0_and_the_clean_one_is_none(tmp_path:
 def test_without_data_of_punkt_the_published_rule_says_how_to_get_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nltk = pytest.importorskip("nltk")
     monkeypatch.setattr(nltk.data, "path", [])
-    with pytest.raises(DataError, match="punkt") as error:
+    with pytest.raises(MissingPackage, match="punkt") as error:
         scored(AltText(kind="alt_text", data=str(data)), data, [""] * len(ROWS))
     assert "splitter" in error.value.fix
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sightline.errors import DataError
+from sightline.errors import DataError, MissingPackage
 from sightline.eval.chair_words import ListedWords
 from sightline.eval.compare import Number
 from sightline.eval.object_halbench import ObjectHalBench, objects, published, runs_of_nouns
@@ -226,9 +226,9 @@ def test_without_its_data_the_published_rule_says_how_to_get_it(data: Path, monk
     nltk = pytest.importorskip("nltk")
     pytest.importorskip("spacy")
     need_wordnet()
-    with pytest.raises(DataError, match="no such pipeline"):
+    with pytest.raises(MissingPackage, match="en_core_web_none"):
         numbers(benchmark(data, parser="en_core_web_none"), data)
     nltk.corpus.wordnet._unload()
     monkeypatch.setattr(nltk.data, "path", [])
-    with pytest.raises(DataError, match="no WordNet"):
+    with pytest.raises(MissingPackage, match="WordNet"):
         benchmark(data).questions(data)
