@@ -27,6 +27,9 @@ EXTRA = "text-metrics"
 NO_WORDNET = "NLTK finds no WordNet here: python -m nltk.downloader wordnet"
 ONE_ROW = "in one row every phrase is in every reference"
 
+INNER_STOP = re.compile(r"\.\s+\S")
+"""A full stop that may end a sentence or an abbreviation."""
+
 Words = list[str]
 
 
@@ -52,7 +55,8 @@ class AltText(Benchmark):
     are alike. clean: BLEU over all rows, ROUGE-L of the longest common subsequence, without case and punctuation."""
     splitter: Literal["punkt", "untrained"] = "punkt"
     """What ends sentences before words are split by the published rule: NLTK's trained punkt, as the script has it (python -m
-    nltk.downloader punkt_tab), or punkt without its data, which takes "Dr." for the end of one."""
+    nltk.downloader punkt_tab), or punkt without its data, which takes "Dr." for the end of one: texts with a full stop inside
+    then count as guessed."""
     decoding: Decoding = Decoding(max_tokens=256)
     """How the model answers."""
 
@@ -71,6 +75,9 @@ class AltText(Benchmark):
         if self.rule == "published":
             split, synonyms = splitting(self.splitter), wordnet()
             counts = [published(text, chosen, split, synonyms) for text, chosen in zip(said, wanted, strict=True)]
+            if self.splitter == "untrained":
+                for count, *texts in zip(counts, said, wanted, strict=True):
+                    count["guessed"] = count["guessed"] or any(map(INNER_STOP.search, texts))
             cider = cider_d([text.split() for text in said], [text.split() for text in wanted])
         else:
             spoken, written = [words(text) for text in said], [words(text) for text in wanted]
@@ -200,7 +207,7 @@ def _rouge(said: str, wanted: str) -> float | None:
     # it calls itself once per word of both texts, about
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 1000 + 4 * (len(said.split()) + len(wanted.split()))))
     try:
-        return float(package.Rouge().get_scores(said, wanted, avg=True)["rouge-l"]["f"])
+        return float(package.Rouge(metrics=["rouge-l"]).get_scores(said, wanted, avg=True)["rouge-l"]["f"])
     except ValueError:
         return None
 

@@ -45,7 +45,7 @@ ENDINGS = [
 STOP = r"""\.(?=['")\]}”’»]*(?:\s|$))"""
 QUOTE = r"(?<!\w)'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)"
 MARK = rf"""\.\.+|--|''|[:,](?!\d)|[;@#$%&?!*\[\](){{}}<>"«»“”‘’„`\u2012-\u2015]|{STOP}|{QUOTE}"""
-TOKEN = re.compile(rf"{MARK}|(?:(?!{MARK})\S)+")
+TOKEN = re.compile(rf"(?:[^\W_]+|(?!{MARK})\S)+|{MARK}")  # letters and digits first: they are never a mark
 CLITIC = re.compile(r"(?<=[^'])(?:'[smd]|'ll|'re|'ve)?'?$", re.IGNORECASE)
 
 

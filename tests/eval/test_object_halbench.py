@@ -41,6 +41,7 @@ def benchmark(place: Path, **values: Any) -> ObjectHalBench:
 
 def numbers(found: ObjectHalBench, place: Path) -> dict[str, Number]:
     (outcome,) = score(found, place / "answers.jsonl", draws=100).benchmarks
+    assert {line.split for line in outcome.lines} - {None} == ({"lemmas"} if found.extractor == "lemmas" else set())
     return {line.metric: line.numbers["answers"] for line in outcome.lines}
 
 
@@ -160,9 +161,9 @@ def test_an_unreadable_reply_leaves_its_answer_out_and_is_told(tmp_path: Path) -
 def test_answers_without_objects_have_no_rates(tmp_path: Path) -> None:
     place = answered(tmp_path)
     found = measured(benchmark(place, rule="clean", extractor="lemmas"), place, ["", "Nothing.", ""])
-    assert [found[name].value for name in ("response_level", "mention_level", "CHAIR_s")] == [None] * 3
-    assert found["mention_level"].reason == "no answer mentions an object"
-    assert (found["recall"].value, found["words"].value) == (0, 1)
+    assert [found[f"{name} (lemmas)"].value for name in ("response_level", "mention_level", "CHAIR_s")] == [None] * 3
+    assert found["mention_level (lemmas)"].reason == "no answer mentions an object"
+    assert (found["recall (lemmas)"].value, found["words"].value) == (0, 1)
 
 
 def test_short_answers_are_counted_as_guesses(tmp_path: Path) -> None:
