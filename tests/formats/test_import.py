@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from sightline.errors import DataError, RunError, UserError
-from sightline.formats import Imported, export_rows, import_rows, records
+from sightline.files import records
+from sightline.formats import Imported, export_rows, import_rows
 from sightline.rows import Pair
 from sightline.store.folders import RowFolder
 from sightline.store.shards import Store

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from sightline.files import Refused
 from sightline.store.shards import Store, written_whole
 
 if TYPE_CHECKING:
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 50_000_000
 STORED_AS_IS = ("JPEG", "MPO", "PNG")  # MPO: a phone's JPEG that carries a second view; readers show the first
-
-
-class Refused(Exception):
-    """This row cannot be taken: the reason that is counted, and what it is about."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass
