@@ -20,6 +20,8 @@ from sightline.eval.answering import Answering
 from sightline.eval.compare import Metric, Score
 from sightline.eval.results import NUM_EXAMPLES, Line, Outcome, Results, Sheet, examples, measure, outcome
 from sightline.execute import Executor, Tally, Task, tally_of
+from sightline.files import Refused
+from sightline.files.pictures import Album
 from sightline.plugin import Plugin, Section, Table, suggest
 from sightline.rows import Answer, Item
 from sightline.store.address import digest, seed_from
@@ -210,7 +212,7 @@ def _items(questions: Sequence[Question], store: Store) -> Iterator[Item]:
     stored: dict[Path, str] = {}
     for question in questions:
         if question.picture not in stored:
-            stored[question.picture] = store.put_picture(_content(question.picture))
+            stored[question.picture] = _stored(question.picture, store)
         picture = stored[question.picture]
         yield Item(
             id=digest(question.group, picture, question.text),
@@ -222,14 +224,14 @@ def _items(questions: Sequence[Question], store: Store) -> Iterator[Item]:
         )
 
 
-def _content(picture: Path) -> bytes:
+def _stored(picture: Path, store: Store) -> str:
+    """The stored name of a benchmark's picture."""
+    asks = "the benchmark asks about this picture, and it"
     try:
-        return picture.read_bytes()
-    except OSError as error:
-        fix = "set the benchmark's pictures to their folder"
-        raise DataError(
-            str(picture), f"the benchmark asks about this picture, and it cannot be read: {error.strerror}", fix
-        ) from error
+        return Album(picture.parent, store).take(picture.name)
+    except Refused as refused:
+        fix = "set the benchmark's pictures to their folder, or fetch them again"
+        raise DataError(str(picture), f"{asks} cannot be used: {refused.reason}", fix) from refused
 
 
 def _answer(who: str, engine: Engine, asked: _Asked, executor: Executor, on_step: Callable[[Tally], None] | None) -> list[Shard]:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from sightline.files import Refused
+from sightline.store.address import digest_bytes
 from sightline.store.shards import Store, written_whole
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class Album:
 
     def keep(self, content: bytes, name: str) -> str:
         """The stored name of a picture whose bytes came with its row. PNG and JPEG keep their bytes; others become PNG."""
-        return self.store.put_picture(sound(content, name))
+        known = digest_bytes(content)
+        # a picture is stored only once it has decoded whole: taking it again, as a resumed run does, need not decode it
+        return known if self.store.holds(known) else self.store.put_picture(sound(content, name))
 
     def _content(self, path: str) -> bytes:
         # by the path's text, not by what links resolve to: a download cache is a folder of links to files elsewhere

@@ -55,6 +55,8 @@ def _of_pictures(pair: Pair, store: Store) -> Iterator[tuple[str, str]]:
     for name in pair.pictures:
         if not store.picture(name).is_file():
             yield "missing picture", name
+        elif not store.holds(name):
+            yield "damaged picture", f"{store.picture(name)} is no longer what was imported"
 
 
 def _of_sides(pair: Pair) -> Iterator[tuple[str, str]]:
