@@ -74,15 +74,17 @@ def check(target: Recipe | str | Path, overrides: Sequence[str] = (), watch: Wat
     Where the recipe trains and its pairs are stored, they are looked at as training would see them. A fault that stops a run is
     raised as a UserError; faults of single rows, which a run would drop with a reason, are listed.
     """
+    watch = watch or Silent()
     if not isinstance(target, Recipe) and (Path(target) / "about.json").is_file():
-        return _check_rows(Path(target), Findings(), watch or Silent())
+        return _check_rows(Path(target), Findings(), watch)
     recipe, folder = (target, Path()) if isinstance(target, Recipe) else read(target, overrides)
     findings = Findings([f"recipe {recipe.name}: every key is known, every engine has its role"])
     _check_models(recipe, findings)
     if recipe.make is not None and not (recipe.train and recipe.train.pairs):
-        findings.facts.append(making.check(recipe.make, recipe.engines, folder))
+        fact, refused = making.check(recipe.make, recipe.engines, folder, watch)
+        findings.facts.append(fact)
+        findings.faults += [Fault(row=row.key, kind=row.reason, detail=row.detail) for row in refused]
     if recipe.train:
-        watch = watch or Silent()
         source = _imported(recipe, folder, findings, watch) if recipe.train.pairs else _made(recipe, findings)
         if source is not None:
             _look(recipe.train, source, findings, watch)

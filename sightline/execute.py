@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -26,6 +26,8 @@ from sightline.plugin import Plugin, Section
 from sightline.rows import Dropped, Row
 from sightline.store.address import digest
 from sightline.store.shards import Shard, Store
+
+T = TypeVar("T")
 
 
 class Execution(Section):
@@ -111,6 +113,17 @@ class Silent:
     def begin(self, name: str, total: int, unit: str) -> None: ...
     def advance(self, name: str, done: int) -> None: ...
     def end(self, name: str, note: str) -> None: ...
+
+
+def watched(made: Iterable[T], watch: Watch, name: str) -> Iterator[T]:
+    """The same rows, each told of as it is read."""
+    watch.begin(name, 0, "rows")
+    number = 0
+    for row in made:
+        number += 1
+        watch.advance(name, 1)
+        yield row
+    watch.end(name, f"{number} rows read")
 
 
 class Executor:

@@ -43,6 +43,20 @@ class Prompt(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sample(Row):
+    """Pictures of the user's own, what files they were, and what is asked about them and answered, as far as a table says.
+
+    `answers` holds each model's by its name.
+    """
+
+    pictures: list[str]
+    files: list[str]
+    instruction: str | None
+    topic: str | None
+    answers: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Image(Row):
     """One candidate picture of a prompt; `index` counts the prompt's candidates from 0."""
 
@@ -294,6 +308,7 @@ def _revive(kind: Any, value: Any) -> Any:
 
 ROW_TYPES: dict[str, type[Row]] = {
     "prompts": Prompt,
+    "pictures": Sample,
     "images": Image,
     "ranking": RankedImage,
     "instructions": Instruction,

@@ -23,10 +23,10 @@ STORED_AS_IS = ("JPEG", "MPO", "PNG")  # MPO: a phone's JPEG that carries a seco
 
 @dataclass
 class Album:
-    """Takes pictures from a folder, which no path may leave, into a store."""
+    """Takes pictures from a folder, which no path may leave, into a store; without one it only looks at them."""
 
     folder: Path
-    store: Store
+    store: Store | None
     taken: dict[str, str] = field(default_factory=dict)
 
     def take(self, path: str) -> str:
@@ -50,6 +50,8 @@ class Album:
 
     def keep(self, content: bytes, name: str) -> str:
         """The stored name of a picture whose bytes came with its row. PNG and JPEG keep their bytes; others become PNG."""
+        if self.store is None:
+            return digest_bytes(sound(content, name))
         known = digest_bytes(content)
         # a picture is stored only once it has decoded whole: taking it again, as a resumed run does, need not decode it
         return known if self.store.holds(known) else self.store.put_picture(sound(content, name))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sightline.errors import DataError, RunError
-from sightline.execute import Silent, Watch
+from sightline.execute import Silent, Watch, watched
 from sightline.files import SHOWN, Counts
 from sightline.files.pictures import Album
 from sightline.files.records import CONTAINERS
@@ -130,7 +130,8 @@ def import_rows(
     counts = Counts()
 
     def taken() -> Iterator[Row | Dropped]:
-        yield from counts.through(_watched(_remarked(how.read(path, album), how, counts.remarks), watch or Silent()))
+        made = _remarked(how.read(path, album), how, counts.remarks)
+        yield from counts.through(watched(made, watch or Silent(), "import"))
         if not counts.rows:
             raise counts.nothing_taken(path, folder)
 
@@ -177,16 +178,6 @@ def _check_target(out: Path) -> None:
     if foreign or (out.exists() and not out.is_dir()):
         there = f"there is {sorted(foreign)[0]} in it" if foreign else "it is a file"
         raise RunError(str(out), f"this is no folder of imported rows: {there}", "give a new folder with --out")
-
-
-def _watched(made: Iterable[Row | Dropped], watch: Watch) -> Iterator[Row | Dropped]:
-    watch.begin("import", 0, "rows")
-    number = 0
-    for row in made:
-        number += 1
-        watch.advance("import", 1)
-        yield row
-    watch.end("import", f"{number} rows read")
 
 
 def _remarked(made: Iterable[Row | Dropped], how: Any, remarks: Counter[str]) -> Iterator[Row | Dropped]:
