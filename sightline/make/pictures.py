@@ -255,4 +255,4 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 def _located(path: str, near: Path) -> Path:
     """A path as written, or else from the recipe's folder."""
-    return Path(path) if Path(path).exists() or not (near / path).exists() else near / path
+    return Path(path) if Path(path).exists() else near / path
