@@ -44,13 +44,13 @@ class Counts:
                 self.pictures.update(row.pictures)  # type: ignore[attr-defined]
             yield row
 
-    def nothing_taken(self, path: Path, folder: Path) -> DataError:
-        """When every row is refused, the file or the folder that picture paths start from is wrong rather than its rows."""
+    def nothing_taken(self, path: Path, folder: Path, setting: str) -> DataError:
+        """When every row is refused, the file, or the folder that picture paths start from, is wrong rather than its rows."""
         if not self.refused:
             return DataError(str(path), "this file holds no rows", "give the file that holds them")
         [(reason, count)] = self.refused.most_common(1)
         first = next(row for row in self.first if row.reason == reason)
         fix = f"first {first.key}: {first.detail}" if first.detail else f"first {first.key}"
         if reason == "picture is missing":
-            fix = f"give the folder that picture paths start from as the images folder (now {folder}); {fix}"
+            fix = f"give the folder that picture paths start from as {setting} (now {folder}); {fix}"
         return DataError(str(path), f"no row could be taken; {count} of {self.refused.total()}: {reason}", fix)

@@ -133,7 +133,7 @@ def import_rows(
         made = _remarked(how.read(path, album), how, counts.remarks)
         yield from counts.through(watched(made, watch or Silent(), "import"))
         if not counts.rows:
-            raise counts.nothing_taken(path, folder)
+            raise counts.nothing_taken(path, folder, "the images folder")
 
     about = {"format": how.kind, "source": path.name, "digest": digest_file(path) if path.is_file() else ""}
     return Imported(RowFolder.write(out, how.step, taken(), about), how.step, counts)

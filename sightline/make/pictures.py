@@ -27,16 +27,16 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Columns(Section):
-    """What the table's columns are called. `id` and `topic` need not be there, unless they are named here."""
+    """What the table's columns are called."""
 
     picture: str = "image"
     """The picture: a path, what `datasets` keeps of it ({bytes, path}), or a list of several."""
     instruction: str = "instruction"
     """What is asked about it. Not read where make.instructions asks."""
-    id: str = "id"
-    """Names the row; rows without are named by their content."""
-    topic: str = "topic"
-    """What it is about."""
+    id: str | None = None
+    """Names the row. Absent: `id`, where there is one; rows without are named by their content."""
+    topic: str | None = None
+    """What it is about. Absent: `topic`, where there is one."""
 
 
 class Pictures(Section):
@@ -84,7 +84,7 @@ class Pictures(Section):
         intake = _Intake(self, Album(folder, store), asked)
         yield from counts.through(intake.rows(self._records(near, folder, asked)))  # type: ignore[misc]
         if not counts.rows:
-            raise counts.nothing_taken(Path(self.place()), folder)
+            raise counts.nothing_taken(Path(self.place()), folder, "make.pictures.folder")
 
     def tasks(self, asked: bool) -> list[Task]:
         """The steps that hand on what the table says."""
@@ -119,11 +119,9 @@ class Pictures(Section):
             yield f"row {number}", record
 
     def _require_columns(self, there: list[str], asked: bool) -> None:
-        named = self.columns.model_fields_set & {"id", "topic"}
-        keys = ["picture", *(["instruction"] if asked else []), *sorted(named)]
-        wanted = {f"columns.{key}": getattr(self.columns, key) for key in keys}
+        wanted = {f"columns.{key}": column for key, column in self.columns if key != "instruction" or asked}
         wanted |= {f"answers.{model}": column for model, column in self.answers.items()}
-        lacking = {key: column for key, column in wanted.items() if column not in there}
+        lacking = {key: column for key, column in wanted.items() if column is not None and column not in there}
         if lacking:
             problem = " and ".join(f"no column '{column}' (make.pictures.{key})" for key, column in lacking.items())
             raise DataError(self.place(), f"this table has {problem}", suggest(next(iter(lacking.values())), there))
@@ -157,14 +155,14 @@ class _Intake:
             raise Refused("row names no picture")
         asked = self._question(record) if self.asked else None
         pictures = [self.album.given(entry, place) for entry in entries]
-        topic = record.get(columns.topic)
+        topic = record.get(columns.topic or "topic")
         return Sample(
             id="",
-            key=name_of(record.get(columns.id)) or digest("sample", pictures, asked),
+            key=name_of(record.get(columns.id or "id")) or digest("sample", pictures, asked),
             pictures=pictures,
             files=[_file(entry, place) for entry in entries],
             instruction=asked,
-            topic=None if topic is None else text_of(topic, "topic"),
+            topic=None if topic in (None, "") else text_of(topic, "topic"),
             answers={model: _answers(need_key(record, column), model) for model, column in self.section.answers.items()},
         )
 

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from sightline.errors import RunError
 from sightline.rows import ROW_TYPES, Dropped, Row, arrow_schema, from_record, to_record
 from sightline.store.address import digest, digest_bytes, digest_file
 from sightline.store.spill import Spill, room_on_disk
@@ -183,4 +184,18 @@ def _read_table(path: Path, kind: type) -> list[Any]:
     import pyarrow.parquet
 
     table = pyarrow.parquet.ParquetFile(path).read()  # read_table would import datasets and pandas for nothing
+    _refuse_older(path, table.schema, kind)
     return [from_record(kind, record) for record in table.to_pylist()]
+
+
+def _refuse_older(path: Path, found: Any, kind: type) -> None:
+    """RunError where these rows were stored when their type was another; columns that have come to it since may be absent."""
+    older = [
+        column for column in arrow_schema(kind) if column.name in found.names and found.field(column.name).type != column.type
+    ]
+    if older:
+        is_now = f"its column '{older[0].name}' is {found.field(older[0].name).type}, now {older[0].type}"
+        fix = (
+            f"delete {path.parent}; what a run made is made again by the same command, what was imported is to be imported again"
+        )
+        raise RunError(str(path), f"these rows were stored by an older version of Sightline: {is_now}", fix)

@@ -385,6 +385,12 @@ def test_a_recipe_of_ones_own_pictures_is_checked_made_and_leads_back_to_a_file(
     (tmp_path / "own.yaml").write_text(json.dumps(tree))
     assert "  row 5: picture is missing (gone.png)" in list(sightline.check(str(tmp_path / "own.yaml")).lines())
     run = sightline.make(str(tmp_path / "own.yaml"), tmp_path / "runs" / "own")
+    again = sightline.make(
+        str(run.folder / "recipe.yaml"),
+        tmp_path / "runs" / "again",
+        [f"make.pictures.folder={tmp_path}/photos", f"make.pictures.table={tmp_path}/questions.jsonl"],
+    )
+    assert again.shards("pairs") == run.shards("pairs")
     pair = run.rows("pairs")[0]
     console = Console(width=200, record=True, file=io.StringIO())
     for part in show(run.folder, pair.id, 10):
