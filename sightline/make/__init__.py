@@ -159,7 +159,10 @@ def _look(source: Pictures, folder: Path, asked: bool, watch: Watch) -> tuple[st
     for row in counts.through(watched(source.read(folder, None, asked), watch, "read pictures")):
         if isinstance(row, Dropped):
             refused.append(row)
-    return f"pictures {source.place()}: {counts.rows:,} rows about {len(counts.pictures):,}, {len(refused):,} left out", refused
+    return (
+        f"pictures {source.place()}: {counts.rows:,} rows about {len(counts.pictures):,} pictures, {len(refused):,} left out",
+        refused,
+    )
 
 
 def _source(section: Make) -> PromptSource:

@@ -358,7 +358,7 @@ def test_a_template_that_asks_for_a_topic_leaves_out_what_has_none(tmp_path):
 def test_a_check_names_what_would_be_left_out_and_stores_nothing(tmp_path):
     lay_out(tmp_path, [*questions(), {"image": "gone.png", "instruction": "What?"}])
     said, refused = check(Make.model_validate({"pictures": TABLE, **ASKED}), {}, tmp_path, Silent())
-    assert said == "pictures questions.jsonl: 4 rows about 4, 1 left out"
+    assert said == "pictures questions.jsonl: 4 rows about 4 pictures, 1 left out"
     assert [(row.key, row.reason) for row in refused] == [("row 5", "picture is missing")]
     assert not (tmp_path / "store").exists()
 
