@@ -62,9 +62,10 @@ class Make(Section):
             tasks.append(Task("images", self.images, ("prompts",)))
         if self.ranking:
             tasks.append(Task("ranking", self.ranking, ("images",)))
-        if self.instructions:
-            tasks.append(Task("instructions", self.instructions, ("pictures" if self.pictures else "ranking",)))
-        tasks += self.pictures.tasks(self.table_asks) if self.pictures else []
+        if self.pictures:
+            tasks += self.pictures.tasks(self.instructions)
+        elif self.instructions:
+            tasks.append(Task("instructions", self.instructions, ("ranking",)))
         tasks += self.responses.tasks() if self.responses else []
         answers = tuple(task.name for task in tasks if task.name.startswith("responses/"))
         self._check_names(answers)
@@ -88,14 +89,6 @@ class Make(Section):
             needed = order[order.index(name) - 1] if name != order[0] else None
             if needed != before:
                 raise RecipeError(f"make.{name}", f"this step needs '{needed}', which the recipe lacks", f"add make.{needed}")
-        if self.pictures and self.instructions:
-            self._check_asking(self.instructions, self.pictures)
-
-    def _check_asking(self, instructions: Instructions, pictures: Pictures) -> None:
-        instructions.refuse_prompts()
-        if pictures.answers:
-            problem = "these answers are to instructions of the table, and make.instructions asks others"
-            raise RecipeError("make.pictures.answers", problem, "leave out make.instructions, or the answers")
 
     def _check_names(self, answers: tuple[str, ...]) -> None:
         twice = [name.partition("/")[2] for name, count in Counter(answers).items() if count > 1]

@@ -7,20 +7,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from sightline.errors import DataError
+from sightline.errors import DataError, RecipeError
 from sightline.execute import Step, Task, Use
 from sightline.files import Counts, Refused
 from sightline.files.pictures import Album
 from sightline.files.records import read_records
 from sightline.files.texts import IMAGE_TOKEN, name_of, need_key, text_of, unasked
+from sightline.make.instructions import Instructions
 from sightline.plugin import Section, suggest
 from sightline.rows import Dropped, Instruction, Origin, Response, Sample
-from sightline.store.address import digest
+from sightline.store.address import digest, seed_from
 from sightline.store.shards import Store
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -86,10 +88,24 @@ class Pictures(Section):
         if not counts.rows:
             raise counts.nothing_taken(Path(self.place()), folder, "make.pictures.folder")
 
-    def tasks(self, asked: bool) -> list[Task]:
-        """The steps that hand on what the table says."""
-        instructions = [Task("instructions", GivenInstructions(), ("pictures",))] if asked else []
-        return [*instructions, *(Task(f"responses/{name}", GivenAnswers(name=name), ("pictures",)) for name in self.answers)]
+    def tasks(self, instructions: Instructions | None) -> list[Task]:
+        """The steps that ask about the pictures, by templates or as the table does, and those that hand its answers on."""
+        asking: list[Task] = []
+        if instructions:
+            self._check_templates(instructions)
+            asking = [Task("instructions", Templates(templates=instructions.templates, all=instructions.all), ("pictures",))]
+        elif self.table:
+            asking = [Task("instructions", GivenInstructions(), ("pictures",))]
+        return [*asking, *(Task(f"responses/{name}", GivenAnswers(name=name), ("pictures",)) for name in self.answers)]
+
+    def _check_templates(self, instructions: Instructions) -> None:
+        for number, template in enumerate(instructions.templates):
+            if "prompt" in _slots(template):
+                problem = f"'{template}' needs a prompt, and pictures of your own have none"
+                raise RecipeError(f"make.instructions.templates.{number}", problem, "leave {prompt} out of it")
+        if self.answers:
+            problem = "these answers are to instructions of the table, and make.instructions asks others"
+            raise RecipeError("make.pictures.answers", problem, "leave out make.instructions, or the answers")
 
     def _folder(self, near: Path) -> Path:
         if self.folder is None:
@@ -105,9 +121,7 @@ class Pictures(Section):
     def _records(self, near: Path, folder: Path, asked: bool) -> Iterator[tuple[str, Any]]:
         """What each row is called in messages, and the row: of a folder alone, one for each file in it."""
         if self.table is None:
-            for file in sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder)):
-                name = file.relative_to(folder).as_posix()
-                yield name, {self.columns.picture: name}
+            yield from ((name, {self.columns.picture: name}) for name in _all_in(folder))
             return
         records = read_records(_located(self.table, near))
         first = next(records, None)
@@ -194,7 +208,24 @@ class GivenInstructions(Step):
     """What the table asks."""
 
     def make(self, use: Use, samples: list[Sample]) -> Iterator[Instruction]:  # type: ignore[override]
-        yield from map(_instruction, samples)
+        for sample in samples:
+            yield _instruction(sample, sample.instruction or "")
+
+
+class Templates(Step):
+    """The templates of make.instructions, filled for pictures that have no prompt."""
+
+    templates: list[str]
+    all: bool
+
+    def make(self, use: Use, samples: list[Sample]) -> Iterator[Instruction | Dropped]:  # type: ignore[override]
+        for sample in samples:
+            drawn = seed_from(use.seed, sample.key, "template") % len(self.templates)
+            for template in list(dict.fromkeys(self.templates)) if self.all else [self.templates[drawn]]:
+                if sample.topic is None and "topic" in _slots(template):
+                    yield Dropped(key=sample.key, reason="picture has no topic", row_id=sample.id, detail=template)
+                else:
+                    yield _instruction(sample, template.format(topic=sample.topic))
 
 
 class GivenAnswers(Step):
@@ -204,7 +235,7 @@ class GivenAnswers(Step):
 
     def make(self, use: Use, samples: list[Sample]) -> Iterator[Response | Dropped]:  # type: ignore[override]
         for sample in samples:
-            asked, answers = _instruction(sample), sample.answers.get(self.name, [])
+            asked, answers = _instruction(sample, sample.instruction or ""), sample.answers.get(self.name, [])
             if not answers:
                 yield Dropped(key=sample.key, reason="no answer in the table", row_id=asked.id, detail=self.name)
             for index, text in enumerate(answers):
@@ -223,8 +254,7 @@ class GivenAnswers(Step):
                 )
 
 
-def _instruction(sample: Sample) -> Instruction:
-    text = sample.instruction or ""
+def _instruction(sample: Sample, text: str) -> Instruction:
     return Instruction(
         id=digest("instruction", sample.key, sample.pictures, text),
         key=sample.key,
@@ -233,6 +263,10 @@ def _instruction(sample: Sample) -> Instruction:
         topic=sample.topic,
         image_id=sample.id,
     )
+
+
+def _slots(template: str) -> list[str]:
+    return [slot for _, slot, _, _ in Formatter().parse(template) if slot is not None]
 
 
 def _answers(given: Any, model: str) -> list[str]:
@@ -247,8 +281,13 @@ def _file(entry: Any, place: str) -> str:
     return str(path or place)
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _all_in(folder: Path) -> list[str]:
+    """Paths of all files below a folder but hidden ones, in order."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    found = sorted(path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts))
+    if not found:
+        raise DataError(str(folder), "no pictures are in this folder", "give the folder that holds them")
+    return found
 
 
 def _located(path: str, near: Path) -> Path:

@@ -313,6 +313,12 @@ def test_a_table_that_is_wrong_is_told_with_what_to_do(tmp_path, content, sectio
         read(tmp_path, **section)
 
 
+def test_an_empty_folder_is_told(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match="photos: no pictures are in this folder"):
+        read(tmp_path, asked=False, table=None)
+
+
 def test_a_dataset_of_splits_wants_one_of_them(tmp_path):
     data = datasets.Dataset.from_dict({"image": ["a"]})
     datasets.DatasetDict({"train": data, "test": data}).save_to_disk(str(tmp_path / "split"))
