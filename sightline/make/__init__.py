@@ -118,7 +118,7 @@ def make(section: Make, executor: Executor, recipe_folder: Path, on_step: Callab
     tasks = section.tasks(recipe_folder)
     _require_engines(tasks, executor)
     first = (
-        _store_pictures(section, executor, recipe_folder)
+        _store_pictures(section.pictures, section.table_asks, executor, recipe_folder)
         if section.pictures
         else _store_prompts(section, executor, recipe_folder)
     )
@@ -152,10 +152,8 @@ def _look(source: Pictures, folder: Path, asked: bool, watch: Watch) -> tuple[st
     for row in counts.through(watched(source.read(folder, None, asked), watch, "read pictures")):
         if isinstance(row, Dropped):
             refused.append(row)
-    return (
-        f"pictures {source.place()}: {counts.rows:,} rows about {len(counts.pictures):,} pictures, {len(refused):,} left out",
-        refused,
-    )
+    told = f"{counts.rows:,} rows about {len(counts.pictures):,} pictures, {len(refused):,} left out"
+    return f"pictures {source.place()}: {told}", refused
 
 
 def _source(section: Make) -> PromptSource:
@@ -166,10 +164,9 @@ def _source(section: Make) -> PromptSource:
     return section.prompts
 
 
-def _store_pictures(section: Make, executor: Executor, folder: Path) -> Tally:
+def _store_pictures(source: Pictures, asked: bool, executor: Executor, folder: Path) -> Tally:
     """Read and store the user's pictures, and what a table says of them."""
-    assert section.pictures is not None
-    rows = watched(section.pictures.read(folder, executor.store, section.table_asks), executor.watch, "pictures")
+    rows = watched(source.read(folder, executor.store, asked), executor.watch, "pictures")
     shards = executor.store.sort_in("pictures", "pictures", rows, executor.execution.shard_size)
     return tally_of(executor.store, "pictures", shards)
 
