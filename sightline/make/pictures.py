@@ -19,7 +19,7 @@ from sightline.files import Counts, Refused
 from sightline.files.pictures import Album
 from sightline.files.records import read_records
 from sightline.files.texts import IMAGE_TOKEN, name_of, need_key, text_of, unasked
-from sightline.make.instructions import Instructions
+from sightline.make.instructions import Instructions, InstructionSource
 from sightline.plugin import Section, suggest
 from sightline.rows import Dropped, Instruction, Origin, Response, Sample
 from sightline.store.address import digest, seed_from
@@ -88,10 +88,13 @@ class Pictures(Section):
         if not counts.rows:
             raise counts.nothing_taken(Path(self.place()), folder, "make.pictures.folder")
 
-    def tasks(self, instructions: Instructions | None) -> list[Task]:
+    def tasks(self, instructions: InstructionSource | None) -> list[Task]:
         """The steps that ask about the pictures, by templates or as the table does, and those that hand its answers on."""
         asking: list[Task] = []
         if instructions:
+            if not isinstance(instructions, Instructions):
+                problem = f"instructions of kind '{instructions.kind}' go by prompts, and pictures of your own have none"
+                raise RecipeError("make.instructions", problem, "give templates, or a table with instructions in make.pictures")
             self._check_templates(instructions)
             asking = [Task("instructions", Templates(templates=instructions.templates, all=instructions.all), ("pictures",))]
         elif self.table:

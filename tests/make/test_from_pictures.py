@@ -142,6 +142,10 @@ def test_own_answers_stand_beside_those_of_a_pool(tmp_path):
         ({"pictures": {"folder": "photos"}, **ASKED}, "make.responses: this step needs 'instructions'"),
         ({"pictures": TABLE, **ANSWERED}, "make.annotations: this step needs 'responses'"),
         ({"pictures": {"folder": "photos"}, "instructions": {"templates": ["{prompt}?"]}}, "pictures of your own have none"),
+        (
+            {"pictures": TABLE, "instructions": {"kind": "file", "path": "i.txt"}},
+            "make.instructions: instructions of kind 'file' go by prompts",
+        ),
         ({"pictures": {**TABLE, "answers": {"policy": "a"}}, **ASKED}, "'policy' answers in make.responses, too"),
         (
             {"pictures": {**TABLE, "answers": {"a": "a"}}, "instructions": {"templates": ["What?"]}, **ANSWERED},
