@@ -47,6 +47,9 @@ class Recipe(Section):
         for task in self.make.tasks() if self.make else ():
             for name, role in task.step.engine_roles().items():
                 engines.section(name, role, f"make.{task.name.replace('/', '.')}")
+        for benchmark in self.eval.benchmarks if self.eval else ():
+            for name, role in benchmark.engine_roles().items():
+                engines.section(name, role, f"eval, {benchmark.title}")
 
     def asking(self) -> str:
         """What is added to each question for the trained model, because the rows it learned from taught it to read that;

@@ -31,6 +31,8 @@ ASIDES = {
     "guesses": "Answers where the reading rule had to guess",
     "cut": "Answers cut at the longest length allowed",
     "empty": "Empty answers",
+    "unreadable": "Replies of the judge that could not be read",
+    "unjudged": "Answers without a score, because no reply of the judge could be had",
 }
 HELD_WITHIN = 2.0
 """An undecided change of at most this many points is called 'held'."""
@@ -154,6 +156,7 @@ def _benchmark(entry: dict[str, Any]) -> Benchmark:
         by_split=[_metric(line, entry.get("n")) for line in lines if line.get("split")],
         asides=[
             *_asked(entry),
+            *_judged(entry),
             *(f"{what}: {_by_model(entry[key])}." for key, what in ASIDES.items() if _by_model(entry.get(key))),
         ],
     )
@@ -163,6 +166,16 @@ def _asked(entry: dict[str, Any]) -> Iterator[str]:
     if entry.get("suffix"):
         added = str(entry["suffix"]).strip()
         yield f"The aligned model was asked the same with this behind it: “{added}”; the base model the benchmark's own question."
+
+
+def _judged(entry: dict[str, Any]) -> Iterator[str]:
+    judge = entry.get("judge")
+    if judge:
+        times = "once" if judge["repeats"] == 1 else f"{judge['repeats']} times"
+        yield (
+            f"Rated by the judge {judge['model']} (weights and settings {judge['identity']}, prompt {judge['prompt']}), asked "
+            f"{times} about each answer. Numbers of another judge or prompt do not compare."
+        )
 
 
 def _metric(line: dict[str, Any], n: int | None) -> Metric:
