@@ -32,6 +32,8 @@ class Judged(Benchmark):
     fallback: ClassVar[Any]
     """What the published script makes of a reply that it cannot read; None where it leaves the reply out."""
 
+    pictures: str | None = None
+    """Folder of its pictures; `images` in the data folder where none is given."""
     judge: str = ""
     """Engine that judges; needs the vision_chat role. There is none where its replies come from a file (`sightline score`)."""
     judging: Decoding = Decoding(max_tokens=1024)
@@ -79,7 +81,6 @@ class Judged(Benchmark):
         return digest(self.forms)[:16]
 
     def picture(self, place: Path, name: str) -> Path:
-        """File of a picture; these benchmarks keep them in `images`."""
         folder = place if place.is_dir() else place.parent
         return (folder / "images" if self.pictures is None else Path(self.pictures)) / name
 

@@ -111,6 +111,12 @@ class LlavaBench(Judged):
         }
         return described, answered
 
+    def picture(self, place: Path, name: str) -> Path:
+        """The questions name COCO's pictures by their numbers; their files, as COCO has them, say more."""
+        named = super().picture(place, name)
+        of_coco = named.with_name(f"COCO_val2014_{name}")
+        return of_coco if self.part == "coco" and of_coco.exists() else named
+
     def prompts(self, items: Sequence[Item], answers: Sequence[str]) -> list[str]:
         return [self._prompt(item, answer) for item, answer in zip(items, answers, strict=True)]
 

@@ -81,9 +81,9 @@ class MMHal(Judged):
     """
 
     origin: ClassVar[str] = (
-        "response_template.json and its pictures are in the data set Shengcao1006/MMHal-Bench on the Hugging Face hub;\n"
-        "github.com/RLHF-V/RLHF-V has the same list as eval/data/mmhal-bench_answer_template.json. No licence of the data is\n"
-        "stated; the pictures are OpenImages'. The published judge is gpt-4-0314."
+        "response_template.json and images are the data set Shengcao1006/MMHal-Bench on the Hugging Face hub (Apache-2.0, by\n"
+        "its card; the pictures are OpenImages'). github.com/RLHF-V/RLHF-V has the same list, without pictures, as\n"
+        "eval/data/mmhal-bench_answer_template.json. The published judge is gpt-4-0314."
     )
     answer_ids: ClassVar[Sequence[str]] = ("image_id", "question_id", "id")
     answer_texts: ClassVar[Sequence[str]] = ("gpt4_review", "reply", "text")

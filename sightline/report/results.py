@@ -26,6 +26,10 @@ MEANINGS = {
     "length_ratio": "length of an answer, over that of a full true one",
     "words": "mean length of an answer",
     "length": "mean length of an answer",
+    "rating": "mean of the judge's ratings",
+    "hallucination": "answers that hallucinate, by the judge's rating",
+    "informativeness": "how much the answers tell, true or not, by the judge's rating",
+    "relative_score": "mean rating of the answers, over that of GPT-4's",
 }
 ASIDES = {
     "guesses": "Answers where the reading rule had to guess",

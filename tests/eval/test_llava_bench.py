@@ -117,6 +117,13 @@ def test_the_judge_reads_captions_and_boxes_or_a_description(tmp_path: Path) -> 
     assert "[What the picture shows]\nOne.\nTwo.\n\nboat: [0.1, 0.2, 0.3, 0.4]\n\n[Question]" in asked
 
 
+def test_cocos_pictures_are_found_by_either_name(tmp_path: Path) -> None:
+    questions(tmp_path, ["conv"] * 6, "qa90_questions.jsonl")
+    (tmp_path / "COCO_val2014_001.jpg").touch()
+    asked = llava(tmp_path, part="coco", pictures=str(tmp_path)).questions(tmp_path)
+    assert [question.picture for question in asked[2:4]] == [tmp_path / "000.jpg", tmp_path / "COCO_val2014_001.jpg"]
+
+
 def test_what_the_judge_needs_and_the_folder_lacks_is_named(place: Path) -> None:
     items = [question.item([]) for question in llava(place).questions(place)]
     with pytest.raises(DataError, match="needs the context of question 0") as caught:
