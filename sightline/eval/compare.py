@@ -20,7 +20,6 @@ from sightline.errors import DataError
 
 CONFIDENCE = 0.95
 POWER = 0.8
-JUDGE_PARTS = {"identity": "model or engine", "decoding": "decoding", "prompt": "prompt"}
 BLOCK = 4_000_000  # cells of a block of draws: bounds the memory, whatever the number of pictures
 
 Sums = Mapping[str, np.ndarray]
@@ -268,20 +267,6 @@ def refuse_different_items(models: Mapping[str, Counts]) -> None:
             differing = len(counts.items ^ known.items)
             problem = f"these answers are to different items ({differing} differ)"
             raise DataError(f"{first} and {who}", problem, "compare answers to the same items")
-
-
-def refuse_different_judges(judges: Mapping[str, Mapping[str, Any] | None]) -> None:
-    """DataError where two results (`Outcome.judge`, by name) have different judges, or one that was asked otherwise."""
-    (first, known), *others = judges.items()
-    for other, judge in others:
-        for what in ("identity", "decoding", "prompt"):
-            ours, theirs = (None if told is None else told[what] for told in (known, judge))
-            if ours != theirs:
-                models = " and ".join(str(told and told["model"]) for told in (known, judge))
-                problem = f"their judges differ ({models}: another {JUDGE_PARTS[what]})"
-                raise DataError(
-                    f"{first} and {other}", problem, "have one judge rate both by the same prompt: its ratings are no scale"
-                )
 
 
 def _aligned(columns: Sequence[tuple[str, ...]], tables: Sequence[np.ndarray]) -> tuple[tuple[str, ...], list[np.ndarray]]:

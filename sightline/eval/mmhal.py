@@ -18,7 +18,10 @@ from sightline.rows import Item
 TYPES = ("attribute", "adversarial", "comparison", "counting", "relation", "environment", "holistic", "other")
 TRUTHFUL = 3
 """The lowest rating of an answer that invents nothing."""
-_RATING = re.compile(r"rating\b[\s*_`:=]*(?:is\b|of\b)?[\s*_`:=]*(\d+(?:\.\d+)?)")
+_RATING = re.compile(
+    r"\brating\b[\s*_`:=]*(?:is\b|of\b)?[\s*_`:=]*(\d+(?:\.\d+)?)"
+    r"(?!\.?\d|%|\s*/\s*(?!6\b)\d|\s*(?:-|to)\s*\d)"  # no share, no rating of another scale, no range
+)
 
 FORM = """\
 You check what a vision-language model says about a picture. You cannot see the picture. A list of what it shows, the question,
@@ -52,14 +55,14 @@ It does not hallucinate: it reasons from what is there, which makes it a better 
 The person's answer need not name everything in the picture, so be careful before you call a detail invented. Analysis and
 reasoning that fit the picture are welcome.
 
-First explain your verdict in a few sentences. Then end with one line of the form "Rating: N", where N is
-6 for a very informative answer with good analysis or reasoning, and no hallucination
-5 for a very informative answer, no hallucination
-4 for a somewhat informative answer, no hallucination
-3 for an answer that is not informative, no hallucination
-2 for a very informative answer, with hallucination
-1 for a somewhat informative answer, with hallucination
-0 for an answer that is not informative, with hallucination
+First give your reasons in a few sentences. Then end with one line of the form "Rating: N", where N is
+6 if it tells a great deal, with good analysis or reasoning, and nothing is hallucinated
+5 if it tells a great deal, and nothing is hallucinated
+4 if it tells something, and nothing is hallucinated
+3 if it tells nothing of use, and nothing is hallucinated
+2 if it tells a great deal, but something is hallucinated
+1 if it tells something, but something is hallucinated
+0 if it tells nothing of use, and something is hallucinated
 
 The picture shows: {contents}
 

@@ -25,8 +25,8 @@ _SINGLY_BOXED = re.compile(r"\[(\d+\.?\d*)\]")
 
 _TASK = """\
 Judge impartially how well an AI assistant answered a user. Look at how {measure} {what} is. {first}
-Explain your verdict briefly and as objectively as you can. Then rate {what} from 1 to 10, in exactly this form: "[[rating]]",
-for example: "Rating: [[5]]".
+Give your reasons in a few objective sentences. Close with your rating of {what}, a number from 1 to 10 in double square
+brackets, such as "Rating: [[7]]".
 """
 _GENERAL = ("helpful, relevant, accurate, deep, creative and detailed", "")
 _REFERENCED = ("right and helpful", "Begin by comparing it with the reference answer; find its mistakes and correct them.")

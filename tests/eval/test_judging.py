@@ -1,4 +1,4 @@
-"""Judges: asked once about each answer, killed and resumed, refused where they differ; and questions without an answer."""
+"""Judges: asked once about each answer, killed and resumed, named with the results; and questions without an answer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from sightline.engines import Engines
 from sightline.engines.openai_http import OpenAIHTTP
 from sightline.errors import DataError, RecipeError, RunError
 from sightline.eval import Eval, Results, evaluate
-from sightline.eval.compare import Comparison, Counts, Score, refuse_different_judges
+from sightline.eval.compare import Comparison, Counts, Score
 from sightline.eval.judging import averaged
+from sightline.eval.llava_bench import LlavaBench
+from sightline.eval.mm_vet import MMVet
 from sightline.eval.mmhal import TYPES, MMHal
+from sightline.eval.mt_bench import MTBench
 from sightline.execute import Execution, Executor, Tally
 from sightline.miniature import heldout
 from sightline.recipe import read
@@ -253,16 +256,34 @@ def test_what_one_run_lacks_the_others_give() -> None:
     }  # fmt: skip
 
 
-def test_results_of_different_judges_are_not_compared() -> None:
-    judge = {"model": "m", "identity": "a", "decoding": {"temperature": 0.0}, "prompt": "p", "repeats": 1}
-    refuse_different_judges({"one": judge, "two": {**judge, "repeats": 5}})
-    refuse_different_judges({"one": None, "two": None})
-    changed: list[dict[str, Any] | None] = [
-        {**judge, "model": "n", "identity": "b"}, {**judge, "prompt": "q"}, {**judge, "decoding": {}}, None
-    ]  # fmt: skip
-    for other, part in zip(changed, ("model or engine", "prompt", "decoding", "model or engine"), strict=True):
-        with pytest.raises(DataError, match=f"one and two: their judges differ .*another {part}"):
-            refuse_different_judges({"one": judge, "two": other})
+def test_results_say_who_judged_and_how_it_was_asked(tmp_path: Path, place: Path) -> None:
+    benchmark = {"kind": "mmhal", "data": str(place)}
+    changes: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "none": ({}, {}),
+        "rule": ({"rule": "clean"}, {}),
+        "server": ({}, {"concurrency": 2}),
+        "identity": ({}, {"extra_body": {"reasoning_effort": "low"}}),
+        "decoding": ({"judging": {"max_tokens": 99}}, {}),
+    }
+    judges = {}
+    with Server(rate) as server, Server(say) as model:
+        for name, (settings, judge) in changes.items():
+            found = evaluated(tmp_path / "store", {**benchmark, **settings}, engine(server, **judge), engine(model))
+            judges[name] = found.to_json()["benchmarks"][0]["judge"]
+    assert judges["none"] == judges["rule"] == judges["server"]
+    for name in ("identity", "decoding"):
+        assert {key for key, value in judges[name].items() if value != judges["none"][key]} == {name}
+
+
+def test_each_benchmarks_prompt_has_a_digest_of_its_words() -> None:
+    kinds = [MMHal, MMVet, LlavaBench, MTBench]
+    digests = {kind.__name__: kind.model_construct().prompt_digest() for kind in kinds}
+    assert len(set(digests.values())) == 4
+
+    class Reworded(MMHal):
+        forms = (MMHal.forms[0] + " ",)
+
+    assert Reworded(kind="mmhal", data="").prompt_digest() != digests["MMHal"]
 
 
 def test_two_models_of_which_one_has_an_unjudged_answer_are_not_tested_as_if_it_were_right() -> None:
