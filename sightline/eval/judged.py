@@ -18,6 +18,8 @@ from sightline.eval.compare import Metric, Score, Sums
 from sightline.rows import Answer, Item
 from sightline.store.address import digest
 
+HUGE = 1e9
+"""Python reads '1e999' as a number, too; what no judge can mean is no rating, so that sums stay finite."""
 NO_REPLY = "no reply of the judge could be read"
 
 

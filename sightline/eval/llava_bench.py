@@ -15,7 +15,7 @@ from sightline.errors import DataError
 from sightline.eval import Question
 from sightline.eval.answer_files import records
 from sightline.eval.compare import Metric, Sums, divided
-from sightline.eval.judged import NO_REPLY, Judged, data_file, field, named_once
+from sightline.eval.judged import HUGE, NO_REPLY, Judged, data_file, field, named_once
 from sightline.rows import Item
 
 CATEGORIES = ("conv", "detail", "complex")
@@ -136,7 +136,8 @@ class LlavaBench(Judged):
             ratings = [float(rating) for rating in said]
         except ValueError:
             return None
-        return (ratings[0], ratings[1]) if len(ratings) == 2 and np.isfinite(ratings).all() else None
+        # the script takes nan for a rating, and its mean is nan then
+        return (ratings[0], ratings[1]) if len(ratings) == 2 and all(abs(rating) < HUGE for rating in ratings) else None
 
     def clean(self, reply: str) -> tuple[float, float] | None:
         first = next(iter(reply.strip().splitlines()), "")

@@ -13,7 +13,7 @@ from sightline.errors import DataError
 from sightline.eval import Question
 from sightline.eval.answer_files import Said, records, refuse_other_questions
 from sightline.eval.compare import Metric, ratio
-from sightline.eval.judged import NO_REPLY, Judged, data_file, field, named_once
+from sightline.eval.judged import HUGE, NO_REPLY, Judged, data_file, field, named_once
 from sightline.rows import Item
 
 CATEGORIES = ("writing", "roleplay", "extraction", "reasoning", "math", "coding", "stem", "humanities")
@@ -118,7 +118,8 @@ class MTBench(Judged):
     def published(self, reply: str) -> float | None:
         """The first number in double brackets, else in single ones, whatever its size. (The script fails at '[[07]]': here 7.)"""
         found = _BOXED.search(reply) or _SINGLY_BOXED.search(reply)
-        return float(found[1]) if found else None
+        rating = float(found[1]) if found else HUGE
+        return rating if rating < HUGE else None
 
     def clean(self, reply: str) -> float | None:
         found = {float(rating) for rating in _BOXED.findall(reply)}

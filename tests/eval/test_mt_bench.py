@@ -59,6 +59,7 @@ def test_the_published_rule_gives_the_original_scripts_numbers(place: Path, orde
         ("see [2020]", 2020, None),
         ("[[11]]", 11, None),
         ("[[0]]", 0, None),
+        (f"[[{9 * 10**400}]]", None, None),
         ("[[07]]", 7, 7),
         ("[[8/10]]", None, None),
         ("Rating: 7", None, None),
