@@ -89,12 +89,11 @@ class Judged(Benchmark):
     def _score(self, item: Item, answer: Answer) -> Score:
         if answer.finish == "error":
             return Score(item.id, item.group, {"unjudged": 1})
-        published, clean = self.published(answer.text), self.clean(answer.text)
-        is_published = self.rule == "published"
-        read = published if is_published else clean
+        is_published, clean = self.rule == "published", self.clean(answer.text)
+        read = self.published(answer.text) if is_published else clean
         value = self.fallback if read is None and is_published else read
         counts = {} if value is None else self.counted(json.loads(item.target), value)
-        return Score(item.id, item.group, {**counts, "unreadable": read is None}, guessed=is_published and published != clean)
+        return Score(item.id, item.group, {**counts, "unreadable": read is None}, guessed=value != clean)
 
 
 def data_file(place: Path, *names: str) -> Path:
