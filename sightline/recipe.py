@@ -44,9 +44,8 @@ class Recipe(Section):
     def check_engines(self) -> None:
         """RecipeError where a step names an engine that is not declared, or that cannot do the step's work."""
         engines = Engines(self.engines)
-        for task in self.make.tasks() if self.make else ():
-            for name, role in task.step.engine_roles().items():
-                engines.section(name, role, f"make.{task.name.replace('/', '.')}")
+        for place, name, role in self.make.engine_roles() if self.make else ():
+            engines.section(name, role, place)
         for benchmark in self.eval.benchmarks if self.eval else ():
             for name, role in benchmark.engine_roles().items():
                 engines.section(name, role, f"eval, {benchmark.title}")

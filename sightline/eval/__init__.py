@@ -37,6 +37,13 @@ BENCHMARKS = Table(
     {
         "pope": "sightline.eval.pope:Pope",
         "chair": "sightline.eval.chair:Chair",
+        "mmbench": "sightline.eval.mmbench:MMBench",
+        "scienceqa": "sightline.eval.scienceqa:ScienceQa",
+        "vqav2": "sightline.eval.vqav2:VqaV2",
+        "textvqa": "sightline.eval.textvqa:TextVqa",
+        "amber": "sightline.eval.amber:Amber",
+        "mme": "sightline.eval.mme:Mme",
+        "hallusionbench": "sightline.eval.hallusionbench:HallusionBench",
         "mmhal": "sightline.eval.mmhal:MMHal",
         "mm_vet": "sightline.eval.mm_vet:MMVet",
         "llava_bench": "sightline.eval.llava_bench:LlavaBench",

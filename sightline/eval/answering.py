@@ -17,16 +17,17 @@ class Answering(Step):
 
     version: ClassVar[int] = 1
     asks_again: ClassVar[bool] = True
+    role: ClassVar[str] = "vision_chat"
 
     engine: str
-    """Engine that answers; needs the vision_chat role."""
+    """Engine that answers; needs the role."""
     decoding: Decoding
     """Greedy, unless the benchmark says otherwise."""
     suffix: str = ""
     """Added to each question."""
 
     def engine_roles(self) -> dict[str, str]:
-        return {self.engine: "vision_chat"}
+        return {self.engine: self.role}
 
     def make(self, use: Use, *inputs: list[Item]) -> Iterator[Answer | Dropped]:
         (items,) = inputs
@@ -37,7 +38,7 @@ class Answering(Step):
             yield from (Dropped(key=item.key, reason="no reply to the question before", row_id=item.id) for item in lost)
             asked = [item for item in turn if item not in lost]
             requests = [self._request(use.seed, item, pictures, said) for item in asked]
-            replies = use.engines.use(self.engine, "vision_chat").chat(requests, self.decoding) if asked else []
+            replies = use.engines.use(self.engine, self.role).chat(requests, self.decoding) if asked else []
             for item, request, reply in zip(asked, requests, replies, strict=True):
                 said[item.question_id] = request, reply
                 yield reply.dropped(item) if reply.error is not None else self._answer(item, request, reply)

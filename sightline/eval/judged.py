@@ -37,7 +37,7 @@ class Judged(Benchmark):
     pictures: str | None = None
     """Folder of its pictures; `images` in the data folder where none is given."""
     judge: str = ""
-    """Engine that judges; needs the vision_chat role. There is none where its replies come from a file (`sightline score`)."""
+    """Engine that judges; needs the text_chat role. There is none where its replies come from a file (`sightline score`)."""
     judging: Decoding = Decoding(max_tokens=1024)
     """How the judge picks its words."""
     repeats: int = Field(1, ge=1, le=20)
@@ -48,7 +48,7 @@ class Judged(Benchmark):
     def engine_roles(self) -> dict[str, str]:
         if not self.judge:
             raise RecipeError(f"eval, {self.title}", "it names no judge", "set its judge to an engine of the recipe")
-        return {self.judge: "vision_chat"}
+        return {self.judge: "text_chat"}
 
     def prompts(self, items: Sequence[Item], answers: Sequence[str]) -> list[str]:
         """What the judge is asked about each answer."""

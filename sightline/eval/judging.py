@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sightline.eval.answering import Answering
 from sightline.eval.compare import Score
@@ -16,6 +16,12 @@ from sightline.store.address import digest
 
 if TYPE_CHECKING:
     from sightline.eval.judged import Judged
+
+
+class Rating(Answering):
+    """The judge's replies. It is asked like a model, but sees no picture."""
+
+    role: ClassVar[str] = "text_chat"
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Judging:
         questions = f"to-judge/{name}"
         sources = self.executor.store.source(questions, benchmark.kind, asked, [], self.shard_size)
         self._tell(tally_of(self.executor.store, questions, sources))
-        step = Answering(engine=benchmark.judge, decoding=benchmark.judging)
+        step = Rating(engine=benchmark.judge, decoding=benchmark.judging)
         # each time is a step of its own: at temperature 0 two equal requests of one step are a single call
         tally = self.executor.run(Task(f"judging/{name}", step, (questions,)), [sources])
         self._tell(tally)
@@ -71,7 +77,7 @@ def _averaged(scores: Sequence[Score]) -> Score:
 
 def judge_of(benchmark: Judged, executor: Executor) -> dict[str, Any]:
     """Who judges and how it is asked: what two results must share to be compared."""
-    engine = executor.use.engines.section(benchmark.judge, "vision_chat", f"eval, {benchmark.title}")
+    engine = executor.use.engines.section(benchmark.judge, Rating.role, f"eval, {benchmark.title}")
     return {
         "model": engine.model,
         "identity": digest(engine.identity())[:16],

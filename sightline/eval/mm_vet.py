@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from sightline.engines.roles import Decoding
 from sightline.errors import DataError
 from sightline.eval import Question
-from sightline.eval.answer_files import Said, read_text, records, refuse_other_questions
+from sightline.eval.answer_files import Said, joined, read_text, records
 from sightline.eval.compare import Metric, ratio
 from sightline.eval.judged import NO_REPLY, Judged, data_file, field, named_once
 from sightline.rows import Item
@@ -122,14 +122,14 @@ def _only(capabilities: Sequence[str]) -> str:
 
 def _of_grades(path: Path, questions: Sequence[Question]) -> list[str]:
     """The judge's words in the original script's file of grades, of one run."""
-    said = {}
-    for where, entry in records(path):
-        name, contents = field(entry, "id", str, where), field(field(entry, "text", dict, where), "content", list, where)
-        if len(contents) != 1 or not isinstance(contents[0], str):
-            raise DataError(where, f"{len(contents)} runs of the judge, or no text", "give the grades of one run (--num_run 1)")
-        said[name] = Said(name, contents[0], where)
-    refuse_other_questions(path, said, [question.id for question in questions])
-    return [said[question.id].text for question in questions]
+    return joined(path, (_grade(*entry) for entry in records(path)), [question.id for question in questions])
+
+
+def _grade(where: str, entry: dict[str, Any]) -> Said:
+    contents = field(field(entry, "text", dict, where), "content", list, where)
+    if len(contents) != 1 or not isinstance(contents[0], str):
+        raise DataError(where, f"{len(contents)} runs of the judge, or no text", "give the grades of one run (--num_run 1)")
+    return Said(field(entry, "id", str, where), contents[0], where)
 
 
 def _prompt(item: Item, answer: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from sightline.engines.roles import Decoding
 from sightline.errors import DataError
 from sightline.eval import Question
-from sightline.eval.answer_files import Said, records, refuse_other_questions
+from sightline.eval.answer_files import Said, joined, records
 from sightline.eval.compare import Metric, ratio
 from sightline.eval.judged import HUGE, NO_REPLY, Judged, data_file, field, named_once
 from sightline.rows import Item
@@ -85,7 +85,6 @@ class MTBench(Judged):
         "question.jsonl and reference_answer are in fastchat/llm_judge/data/mt_bench of github.com/lm-sys/FastChat\n"
         "(Apache-2.0). The published judge is gpt-4; its versions differ."
     )
-    answer_texts: ClassVar[Sequence[str]] = ("judgment", "reply")
     forms: ClassVar[tuple[str, ...]] = tuple(FORMS.values())
     fallback: ClassVar[Any] = None
 
@@ -143,18 +142,12 @@ class MTBench(Judged):
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> list[str]:
         """From lines of question_id, turn and judgment; of one model and one judge."""
-        said: dict[str, Said] = {}
-        for where, record in records(path):
-            name = _name(field(record, "question_id", int, where), field(record, "turn", int, where))
-            text = next((record[key] for key in self.answer_texts if isinstance(record.get(key), str)), None)
-            if text is None:
-                raise DataError(where, f"no {' or '.join(self.answer_texts)} here", "a line is {question_id, turn, judgment}")
-            if name in said:
-                problem = f"a second judgement of {name}; the first is at {said[name].where}"
-                raise DataError(where, problem, "give the judgements of one model by one judge")
-            said[name] = Said(name, text, where)
-        refuse_other_questions(path, said, [question.id for question in questions])
-        return [said[question.id].text for question in questions]
+        return joined(path, (_judgement(*entry) for entry in records(path)), [question.id for question in questions])
+
+
+def _judgement(where: str, record: dict[str, Any]) -> Said:
+    name = _name(field(record, "question_id", int, where), field(record, "turn", int, where))
+    return Said(name, field(record, "judgment", str, where), where)
 
 
 def _name(question: int, turn: int) -> str:

@@ -303,7 +303,7 @@ def test_two_models_of_which_one_has_an_unjudged_answer_are_not_tested_as_if_it_
     [
         ({"kind": "mmhal", "data": "x"}, "names no judge"),
         ({"kind": "mmhal", "data": "x", "judge": "juge"}, "no engine named 'juge'"),
-        ({"kind": "mmhal", "data": "x", "judge": "painter"}, "is no vision_chat"),
+        ({"kind": "mmhal", "data": "x", "judge": "painter"}, "is no text_chat"),
     ],
 )
 def test_a_judge_that_cannot_be_is_told_by_the_recipe(tmp_path: Path, benchmark: dict[str, Any], told: str) -> None:

@@ -130,9 +130,9 @@ def test_a_file_of_another_form_is_named(tmp_path: Path, rows: list[dict[str, An
     ("rows", "told"),
     [
         (GOLDEN["rows"][1:], "1 questions have no answer"),
-        ([*GOLDEN["rows"], GOLDEN["rows"][0]], "a second judgement of"),
+        ([*GOLDEN["rows"], GOLDEN["rows"][0]], "is answered a second time"),
         ([{"question_id": FIRST, "judgment": "[[1]]"}], "'turn' is missing"),
-        ([{"question_id": FIRST, "turn": 1, "judgment": None}], "no judgment or reply here"),
+        ([{"question_id": FIRST, "turn": 1, "judgment": None}], "'judgment' is None, not text"),
         ([{**GOLDEN["rows"][0], "question_id": 9999}], "no question is called '9999, turn 1'"),
     ],
 )
