@@ -234,13 +234,17 @@ class Negative(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Item(Row):
-    """A benchmark's question, under its own name there. `group` is the picture, which intervals resample; `target` is JSON."""
+    """A benchmark's question, under its own name there. `group` is the picture, which intervals resample; `target` is JSON.
+
+    `after` names the question of the same group that is asked before it in one conversation.
+    """
 
     group: str
     question_id: str
     question: str
     pictures: list[str]
     target: str
+    after: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,6 +350,8 @@ ROW_TYPES: dict[str, type[Row]] = {
     "reference": Reference,
     "items": Item,
     "answers": Answer,
+    "to-judge": Item,
+    "judging": Answer,
 }
 """Row type of each step's output, by the step's name up to its first slash."""
 
