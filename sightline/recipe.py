@@ -81,9 +81,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Path]
         raise RecipeError(str(path), f"this is not YAML: {error}", "mend the line it names") from error
     if not isinstance(tree, dict):
         raise RecipeError(str(path), "a recipe is a mapping of sections", f"known: {', '.join(Recipe.model_fields)}")
-    for override in overrides:
-        _override(tree, override)
-    return parse(tree), found.parent
+    return parse(overridden(tree, overrides)), found.parent
 
 
 def parse(tree: dict[str, Any]) -> Recipe:
@@ -112,6 +110,13 @@ def find(path: str | Path) -> Path:
     if str(path) in ours:
         return ours[str(path)]
     raise RecipeError(str(path), "no such recipe", f"give a YAML file, or a shipped recipe; {suggest(str(path), list(ours))}")
+
+
+def overridden(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The tree with each `key.of.a.section=value` put in its place; RecipeError where one has none."""
+    for override in overrides:
+        _override(tree, override)
+    return tree
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

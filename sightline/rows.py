@@ -199,9 +199,10 @@ class Negative(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Item(Row):
-    """A benchmark's question about pictures. `group` is the picture, the unit that intervals resample; `target` is JSON."""
+    """A benchmark's question, under its own name there. `group` is the picture, which intervals resample; `target` is JSON."""
 
     group: str
+    question_id: str
     question: str
     pictures: list[str]
     target: str

@@ -68,6 +68,25 @@ def results_table(run: Run) -> Table | None:
     return table
 
 
+def scores_table(benchmark: dict[str, Any]) -> Table:
+    """One benchmark's numbers for one file of answers, its splits among them."""
+    told = (
+        f"{benchmark['benchmark']}, rule: {benchmark['rule']}; {benchmark['n']} questions about {benchmark['pictures']} pictures"
+    )
+    table = Table("metric", "value, 95 % interval", "unit", "n", title=told, title_justify="left")
+    for metric in benchmark["metrics"]:
+        number = metric["answers"]
+        table.add_row(
+            metric["metric"],
+            number.get("reason") if number["value"] is None else _number(number),
+            metric["unit"],
+            str(metric["n"]),
+        )
+    guessed, empty = benchmark["guesses"]["answers"], benchmark["empty"]["answers"]
+    table.caption = f"{guessed} answers gave the rule nothing to go by, so it guessed; {empty} are empty"
+    return table
+
+
 def _number(value: dict[str, Any] | None) -> str:
     if value is None or value.get("value") is None:
         return "–"

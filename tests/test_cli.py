@@ -21,6 +21,7 @@ VERBS = {
     "import": {"--format", "--out", "--images"},
     "make": {"--set", "--out"},
     "run": {"--set", "--out"},
+    "score": {"--answers", "--data", "--rule", "--set", "--json"},
     "show": {"--limit"},
     "train": {"--set", "--out"},
 }

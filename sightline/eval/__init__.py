@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -16,6 +16,7 @@ from sightline.engines import ENGINES, Engine
 from sightline.engines.roles import Decoding
 from sightline.engines.weights import MINIATURE
 from sightline.errors import DataError
+from sightline.eval.answer_files import read_texts
 from sightline.eval.answering import Answering
 from sightline.eval.compare import Metric, Score
 from sightline.eval.results import NUM_EXAMPLES, Line, Outcome, Results, Sheet, examples, measure, outcome
@@ -35,26 +36,44 @@ BENCHMARKS = Table(
     },
 )
 
-Scorer = Callable[[Item, Answer], Score]
-
 
 @dataclass(frozen=True)
 class Question:
-    """What a benchmark asks about one picture. `group` names the picture; `target` is whatever its scorer needs."""
+    """What a benchmark asks, under its own name for it. `group` names the picture; `target` is whatever scoring needs."""
 
+    id: str
     group: str
-    picture: Path
+    picture: Path | bytes | None
     text: str
     target: Any
+
+    def item(self, pictures: list[str]) -> Item:
+        """The question as a row, with the stored names of its pictures."""
+        return Item(
+            id=digest(self.id, self.group, pictures, self.text),
+            key=self.group,
+            group=self.group,
+            question_id=self.id,
+            question=self.text,
+            pictures=pictures,
+            target=json.dumps(self.target),
+        )
 
 
 class Benchmark(Plugin):
     """A benchmark's recipe section. A subclass says what is asked, what an answer is worth, and which numbers come of it."""
 
+    origin: ClassVar[str] = ""
+    """Where a user gets its files, which they are, and under what licence."""
+    answer_ids: ClassVar[Sequence[str]] = ("question_id", "id")
+    """Names that a question's id may have in a file of answers."""
+    answer_texts: ClassVar[Sequence[str]] = ("answer", "text", "response", "prediction")
+    """Names that an answer may have in it."""
+
     name: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
     """Names its rows and results; its kind where none is given. Two benchmarks of one kind need two names."""
     data: str
-    """Folder of the benchmark's files, or miniature/heldout for the scenes that are shipped."""
+    """Folder of the benchmark's files, or one of them; miniature/heldout are the scenes that are shipped."""
     pictures: str | None = None
     """Folder of its pictures; `pictures` in the data folder where none is given."""
     decoding: Decoding = Decoding()
@@ -72,17 +91,22 @@ class Benchmark(Plugin):
         """What is asked, in the order of the benchmark's files."""
         raise NotImplementedError
 
-    def scorer(self, place: Path) -> Scorer:
-        """The function that says what an answer adds to the counts."""
+    def scores(self, place: Path, items: Sequence[Item], answers: Sequence[Answer]) -> list[Score]:
+        """What each answer adds to the counts, in the order of the items."""
         raise NotImplementedError
 
     def metrics(self) -> list[Metric]:
         """The numbers, the most important first."""
         raise NotImplementedError
 
+    def read_answers(self, path: Path, questions: Sequence[Question]) -> list[str]:
+        """Someone else's answers, in the order of the questions; DataError where they are not answers to all of them."""
+        return read_texts(path, [question.id for question in questions], self.answer_ids, self.answer_texts)
+
     def picture(self, place: Path, name: str) -> Path:
         """File of a picture that the benchmark's files name."""
-        return (place / "pictures" if self.pictures is None else Path(self.pictures)) / name
+        folder = place if place.is_dir() else place.parent
+        return (folder / "pictures" if self.pictures is None else Path(self.pictures)) / name
 
 
 class Eval(Section):
@@ -187,15 +211,15 @@ def _ask(
 
 
 def find_data(data: str, folder: Path | None = None) -> Path:
-    """A benchmark's data folder: one that is shipped, a path as written, or one that starts in `folder`."""
+    """A benchmark's data: a folder that is shipped, a path as written, or one that starts in `folder`."""
     if data.startswith(MINIATURE) and not Path(data).exists():
         shipped = Path(str(files("sightline"))) / "miniature" / "data"
         place, known = shipped / data.removeprefix(MINIATURE), [f"{MINIATURE}{path.name}" for path in shipped.iterdir()]
     else:
         place = Path(data) if folder is None or Path(data).exists() else folder / data
         known = [f"{MINIATURE}heldout"]
-    if not place.is_dir():
-        raise DataError(data, "no such data folder", suggest(data, known))
+    if not place.exists():
+        raise DataError(data, "no such data", suggest(data, known))
     return place
 
 
@@ -209,17 +233,15 @@ def limited(questions: Sequence[Question], limit: int | None, seed: int) -> list
 def _items(questions: Sequence[Question], store: Store) -> Iterator[Item]:
     stored: dict[Path, str] = {}
     for question in questions:
-        if question.picture not in stored:
-            stored[question.picture] = store.put_picture(_content(question.picture))
-        picture = stored[question.picture]
-        yield Item(
-            id=digest(question.group, picture, question.text),
-            key=question.group,
-            group=question.group,
-            question=question.text,
-            pictures=[picture],
-            target=json.dumps(question.target),
-        )
+        picture = question.picture
+        if picture is None:
+            yield question.item([])
+        elif isinstance(picture, bytes):
+            yield question.item([store.put_picture(picture)])
+        else:
+            if picture not in stored:
+                stored[picture] = store.put_picture(_content(picture))
+            yield question.item([stored[picture]])
 
 
 def _content(picture: Path) -> bytes:
@@ -247,6 +269,5 @@ def _answer(who: str, engine: Engine, asked: _Asked, executor: Executor, on_step
 
 def _score(asked: _Asked, shards: Sequence[Shard], store: Store) -> Sheet:
     answers = {answer.item_id: answer for shard in shards for answer in store.read(shard)}
-    score = asked.benchmark.scorer(asked.place)
     ordered = [answers[item.id] for item in asked.items]
-    return Sheet(ordered, [score(item, answer) for item, answer in zip(asked.items, ordered, strict=True)])
+    return Sheet(ordered, asked.benchmark.scores(asked.place, asked.items, ordered))

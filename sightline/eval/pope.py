@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from sightline.engines.roles import Decoding
 from sightline.errors import DataError
-from sightline.eval import Benchmark, Question, Scorer
+from sightline.eval import Benchmark, Question
 from sightline.eval.compare import Metric, Score, Sums, divided, fraction
 from sightline.rows import Answer, Item
 
@@ -29,6 +29,11 @@ class Pope(Benchmark):
     and label. A question that several splits ask is asked once.
     """
 
+    origin: ClassVar[str] = (
+        "coco_pope_random.json, coco_pope_popular.json and coco_pope_adversarial.json are in output/coco of\n"
+        "github.com/AoiDragon/POPE (MIT). Their pictures are COCO's val2014, from cocodataset.org."
+    )
+
     rule: Literal["published", "clean"] = "published"
     """published: a first sentence without 'No', 'no' or 'not' is a yes. clean: only a yes is a yes; neither is wrong."""
     suffix: str = ""
@@ -43,21 +48,22 @@ class Pope(Benchmark):
         for split, file in self._files(place).items():
             for image, text, label in _lines(file):
                 asked.setdefault((image, text), []).append((split, label))
-        return [Question(image, self.picture(place, image), text + self.suffix, uses) for (image, text), uses in asked.items()]
+        return [
+            Question(f"{image}: {text}", image, self.picture(place, image), text + self.suffix, uses)
+            for (image, text), uses in asked.items()
+        ]
 
-    def scorer(self, place: Path) -> Scorer:
-        read = published if self.rule == "published" else clean
+    def scores(self, place: Path, items: Sequence[Item], answers: Sequence[Answer]) -> list[Score]:
+        return [self._score(item, answer.text) for item, answer in zip(items, answers, strict=True)]
 
-        def score(item: Item, answer: Answer) -> Score:
-            verdict, guessed = read(answer.text)
-            counts: dict[str, float] = {}
-            for split, label in json.loads(item.target):
-                for name in (split, "all"):
-                    for column, count in _counted(verdict, label).items():
-                        counts[f"{name} {column}"] = counts.get(f"{name} {column}", 0) + count
-            return Score(item.id, item.group, counts, guessed)
-
-        return score
+    def _score(self, item: Item, text: str) -> Score:
+        verdict, guessed = published(text) if self.rule == "published" else clean(text)
+        counts: dict[str, float] = {}
+        for split, label in json.loads(item.target):
+            for name in (split, "all"):
+                for column, count in _counted(verdict, label).items():
+                    counts[f"{name} {column}"] = counts.get(f"{name} {column}", 0) + count
+        return Score(item.id, item.group, counts, guessed)
 
     def metrics(self) -> list[Metric]:
         """Over all questions, then per split."""
@@ -71,6 +77,8 @@ class Pope(Benchmark):
     def _files(self, place: Path) -> dict[str, Path]:
         if self.files:
             return {split: place / file for split, file in self.files.items()}
+        if place.is_file():
+            return {next((split for split in SPLITS if split in place.name), SPLITS[0]): place}
         return {split: _only_file(place, split) for split in SPLITS}
 
 

@@ -11,7 +11,8 @@ from sightline.errors import DataError
 from sightline.eval.compare import Comparison, Counts
 from sightline.eval.pope import Pope, clean, published
 from sightline.miniature import heldout
-from sightline.rows import Answer, Item
+
+from .conftest import scored
 
 # measured by running POPE's own evaluate.py on these answers
 READ_AS_YES = [
@@ -88,18 +89,7 @@ def write_split(folder: Path, split: str, rows: list[tuple[str, str, str]]) -> N
 
 
 def scores(pope: Pope, place: Path, replies: dict[tuple[str, str], str]) -> Counts:
-    score = pope.scorer(place)
-    found = []
-    for number, question in enumerate(pope.questions(place)):
-        item = Item(
-            id=str(number), key=question.group, group=question.group, question=question.text, pictures=[],
-            target=json.dumps(question.target),
-        )  # fmt: skip
-        text = replies[question.group, question.text]
-        found.append(score(item, Answer(
-            id="", key=item.key, item_id=item.id, group=item.group, question=item.question, text=text, finish="stop", num_tokens=1
-        )))  # fmt: skip
-    return Counts.of(found)
+    return Counts.of(scored(pope, place, [replies[question.group, question.text] for question in pope.questions(place)]))
 
 
 @pytest.fixture
