@@ -250,13 +250,15 @@ class Comparison:
             low, high = wilson(part, whole)
             return Number(value, 100 * low, 100 * high, n, "wilson")
         draws = metric.of(counts.named(self.drawn[who]))
-        if np.nanmin(draws) == np.nanmax(draws):
+        pictures = _pictures(counts, metric.items)
+        if pictures < 2 or not _spread(draws):
             return _without_spread(metric, counts, value, n)
-        return Number(value, *percentiles(draws, _pictures(counts, metric.items)), n, "bootstrap", _gaps(draws))
+        return Number(value, *percentiles(draws, pictures), n, "bootstrap", _gaps(draws))
 
     def difference(self, metric: Metric, who: str | None = None) -> Difference:
         """The metric of `who` (of the second model, if none is named) less the first's."""
-        first, other = list(self.counts)[0], who or list(self.counts)[1]
+        first, second, *_ = self.counts
+        other = who or second
         value = self.counts[other].total(metric) - self.counts[first].total(metric)
         if math.isnan(value):
             return Difference(None, reason=metric.undefined)
@@ -266,16 +268,16 @@ class Comparison:
         if pictures < 2:
             return Difference(value, reason=ONE_PICTURE)
         p, test = self._p(metric, first, other, draws)
-        resolvable = smallest_difference(float(np.nanstd(draws))) or None  # models that never differ tell nothing of it
+        resolvable = smallest_difference(_spread(draws)) or None  # models that never differ tell nothing of it
         return Difference(value, *percentiles(draws, pictures), p, test, resolvable, _gaps(draws))
 
     def _p(self, metric: Metric, first: str, other: str, draws: np.ndarray) -> tuple[float, str]:
         """p of no difference, and its test.
 
         McNemar's exact test is for hits and misses on items of which no two share a picture: it takes the items on which one
-        model alone is right for throws of a coin. Questions about one picture are right or wrong together (POPE asks six a
-        picture, and a thing that is overlooked or imagined decides several), so that it would count the same evidence several times:
-        where questions share pictures, pictures are resampled, both models' answers with them.
+        model alone is right for throws of a coin. Questions about one picture (POPE asks six) are right or wrong together, as a
+        thing overlooked or imagined decides several, so that it would count the same evidence several times, and find differences
+        where there are none. Where questions share pictures, pictures are resampled, both models' answers with them.
         """
         if not self._is_plain_share(metric):
             return two_sided(draws, _pictures(self.counts[first], metric.items)), "bootstrap"
@@ -321,6 +323,12 @@ def _without_spread(metric: Metric, counts: Counts, value: float, n: int) -> Num
     if pictures < 2:
         return Number(value, n=n, reason=ONE_PICTURE)
     return Number(value, value, value, n, "bootstrap", "all pictures are alike: the interval knows no others")
+
+
+def _spread(draws: np.ndarray) -> float:
+    """Standard deviation of the draws; 0 where rounding alone sets them apart."""
+    spread = float(np.nanstd(draws))
+    return spread if spread > 1e-9 * float(np.nanmax(np.abs(draws))) else 0.0
 
 
 def _gaps(draws: np.ndarray) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def score(benchmark: Benchmark, answers: Path, draws: int = 2000, seed: int = 0)
     said = [_answer(item, text) for item, text in zip(items, benchmark.read_answers(answers, questions), strict=True)]
     sheets = {WHO: Sheet(said, benchmark.scores(place, items, said))}
     lines = measure(benchmark.metrics(), sheets, draws, seed_from(seed, benchmark.title))
-    return Results([outcome(benchmark.title, benchmark.kind, benchmark.rule, lines, items, sheets)], [], seed, draws)
+    told = outcome(benchmark.title, benchmark.kind, benchmark.rule, lines, items, sheets)
+    return Results([replace(told, terms=benchmark.terms(place))], [], seed, draws)
 
 
 def read_benchmark(kind: str, values: dict[str, Any]) -> Benchmark:

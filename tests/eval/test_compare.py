@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from scipy.stats import t as student
 
 from sightline.errors import DataError
 from sightline.eval.compare import (
@@ -152,12 +153,49 @@ def test_a_metric_without_a_value_says_why() -> None:
 
 
 def test_draws_without_a_value_are_counted_not_hidden() -> None:
-    number = Comparison({"base": counts([1, 0, 0], [1, 0, 0])}, 1000, 0).number(PER, "base")
-    # a draw of three misses the one picture that counts in (2/3)^3 of the cases
+    number = Comparison({"base": counts([1, 0, 0, 0, 0], [1, 1, 0, 0, 0])}, 1000, 0).number(PER, "base")
+    # a draw of five misses both pictures that count in (3/5)^5 of the cases
     assert number.reason is not None
-    assert int(number.reason.split()[0]) == pytest.approx(1000 * 8 / 27, abs=50)
+    assert int(number.reason.split()[0]) == pytest.approx(1000 * 0.6**5, abs=30)
 
 
 def test_models_that_answered_different_items_are_not_compared() -> None:
     with pytest.raises(DataError, match="2 differ"):
         Comparison({"base": counts([1, 0]), "aligned": counts([1, 0], ids=["0", "7"])}, 200, 0)
+
+
+def test_one_picture_alone_has_a_value_and_no_interval_but_for_a_share_of_it() -> None:
+    alone = {"base": counts([3], [4]), "aligned": counts([1], [4])}
+    comparison = Comparison(alone, 200, 0)
+    number, change = comparison.number(PER, "base"), comparison.difference(PER)
+    assert (number.value, number.low, number.reason) == (0.75, None, "one picture alone has no spread")
+    assert (change.value, change.low, change.p, change.reason) == (-0.5, None, None, "one picture alone has no spread")
+    share = comparison.number(fraction("x", "hits", "asked", "asked", "higher"), "base")
+    assert (share.low, share.high) == pytest.approx(tuple(100 * end for end in wilson(0.75, 1)))
+
+
+def test_models_that_never_differ_do_not_tell_what_would_show() -> None:
+    sample = counts([0, 3, 1, 2, 5], [5] * 5)
+    assert Comparison({"base": sample, "aligned": sample}, 200, 0).difference(PER).resolvable is None
+
+
+def test_holm_by_hand() -> None:
+    # ordered .005 .01 .03 .04, times 4 3 2 1: .02 .03 .06 .04, and none below the one before it
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.5]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+def test_percentiles_are_widened_to_what_t_and_the_missing_degree_of_freedom_ask() -> None:
+    # of normal draws with the bootstrap's variance of a mean, s²(G-1)/G², the interval is the mean's t interval
+    draws = np.random.default_rng(0).normal(0, math.sqrt(9 / 10) * 1.0, 2_000_000)
+    low, high = percentiles(draws, 10)
+    assert (low, high) == pytest.approx(student.interval(0.95, df=9), rel=0.01)
+
+
+def test_three_models_are_compared_with_the_first_on_the_same_draws() -> None:
+    many = {"a": counts([0, 3, 1, 2], [5] * 4), "b": counts([1, 3, 2, 2], [5] * 4), "c": counts([5, 3, 4, 2], [5] * 4)}
+    together = Comparison(many, 500, 1)
+    alone = Comparison({"a": many["a"], "c": many["c"]}, 500, 1)
+    assert together.difference(PER, "c") == alone.difference(PER)
