@@ -43,6 +43,13 @@ class Side:
             problem = f"rows of {step} are not in the run's store"
             raise RunError(str(error.filename or self.run.store.root), problem, "bring the store along with the run") from error
 
+    def terms(self, benchmark: str) -> dict[str, Any]:
+        """What decided the scores; of a judge not what the recipe calls it, but who it is and how it was asked."""
+        outcome = self.outcomes[benchmark]
+        if not outcome.get("terms"):
+            raise RunError(str(self.run.folder), f"an older sightline evaluated {benchmark}, and kept no terms of it", AGAIN)
+        return {**outcome["terms"], **({"judge": outcome["judge"]} if outcome.get("judge") else {})}
+
     def items(self, benchmark: str) -> dict[str, str]:
         """What was asked: the truth of each item, by its id."""
         items: list[Item] = self.rows(f"items/{benchmark}")
@@ -196,9 +203,7 @@ def _refuse_other_terms(shared: Sequence[str], chosen: Sequence[Side]) -> None:
 
 def _differing(title: str, first: Side, other: Side) -> Iterator[str]:
     """What sets two runs' measurements of a benchmark apart: its terms, its items."""
-    terms = [_flat(side.outcomes[title].get("terms") or {}) for side in (first, other)]
-    if not all(terms):
-        raise RunError(str(first.run.folder), f"an older sightline evaluated {title}, and kept no terms of it", AGAIN)
+    terms = [_flat(side.terms(title)) for side in (first, other)]
     for key in sorted({*terms[0], *terms[1]}):
         here, there = (own.get(key) for own in terms)
         if here != there:

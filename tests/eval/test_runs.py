@@ -123,6 +123,21 @@ def test_what_was_not_measured_alike_is_refused_and_says_why(
         assert word in caught.value.problem
 
 
+def test_results_of_different_judges_are_refused_whatever_the_recipes_call_them(runs: Path) -> None:
+    judges = {"mine": {"model": "gpt-4-0314", "prompt": "ab"}, "theirs": {"model": "gpt-4-0314", "prompt": "cd"}}
+    for name, judge in judges.items():
+        run = Run.open(finished(runs / f"judged-{name}", benchmarks=BOTH[1:]))
+        manifest = run.manifest
+        manifest["results"]["benchmarks"][0] |= {"judge": judge}
+        manifest["results"]["benchmarks"][0]["terms"] |= {"judge": name}
+        run.write_manifest(manifest)
+    with pytest.raises(DataError) as caught:
+        compared(runs / "judged-mine", runs / "judged-theirs")
+    assert "chair: judge.prompt is 'ab' in judged-mine, 'cd' in judged-theirs" in caught.value.problem
+    assert "model" not in caught.value.problem
+    assert compared(f"{runs / 'judged-mine'}:base", runs / "judged-mine")["benchmarks"]
+
+
 def copied(folder: Path) -> Path:
     """The held-out scenes as a data folder of one's own."""
     return Path(shutil.copytree(heldout.FOLDER, folder))
