@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 
 from sightline.eval import BENCHMARKS, Benchmark, Question, limited
 from sightline.eval.compare import Comparison, Counts, Metric, Number, Score, divided, fraction, ratio
-from sightline.eval.scoring import read_benchmark
+from sightline.eval.scoring import answered, read_benchmark
 from sightline.miniature import heldout
-from sightline.rows import Answer, Item
 
 ODD = ["", "yes", "No.", "Yes, and no", "A cup and a dog, a cup.", "B", "(C)", "7", "nothing\tat\nall", "é" * 300, "Rating: 3"]
 
@@ -81,11 +80,6 @@ class Case:
         comparison = Comparison({"base": Counts.of(scores)}, 100, 0)
         metrics = self.benchmark.metrics()
         return {f"{one.name} ({one.split})" if one.split else one.name: comparison.number(one, "base") for one in metrics}
-
-
-def answered(item: Item, text: str) -> Answer:
-    asked = {"item_id": item.id, "group": item.group, "question": item.question}
-    return Answer(id=item.id, key=item.key, **asked, text=text, finish="stop", num_tokens=1)
 
 
 @pytest.fixture(scope="module", params=sorted(KNOWN))
