@@ -11,6 +11,7 @@ from sightline.errors import DataError, RunError
 from sightline.eval import BENCHMARKS, Benchmark
 from sightline.eval.compare import Comparison, Counts, Difference, Metric, Number, Score, holm
 from sightline.eval.results import plain
+from sightline.eval.scoring import read_benchmark
 from sightline.rows import Item, Scored
 from sightline.store.address import seed_from
 from sightline.store.runs import Run
@@ -237,8 +238,9 @@ def _table(title: str, chosen: Sequence[Side], draws: int, seed: int) -> Table:
 
 def _benchmark(terms: Mapping[str, Any]) -> Benchmark:
     """The benchmark that the terms are of; its files are not needed."""
-    kind: type[Benchmark] = BENCHMARKS.find(terms["kind"])
-    return kind.model_validate({"data": "", **{key: value for key, value in terms.items() if key in kind.model_fields}})
+    kind = terms["kind"]
+    fields = BENCHMARKS.find(kind).model_fields if kind in BENCHMARKS else ()
+    return read_benchmark(kind, {"data": "", **{key: value for key, value in terms.items() if key in fields}})
 
 
 def _measured(metric: Metric, comparison: Comparison) -> Measured:
