@@ -94,13 +94,15 @@ class Counts:
 
     @classmethod
     def of(cls, scores: Sequence[Score]) -> Counts:
-        """Add up the answers of each group."""
+        """Add up the answers of each group; ValueError where a count is no finite number."""
         groups = tuple(sorted({score.group for score in scores}))
         columns = tuple(sorted({column for score in scores for column in score.counts}))
         rows, places = {group: row for row, group in enumerate(groups)}, {column: place for place, column in enumerate(columns)}
         cells = [rows[score.group] * len(columns) + places[column] for score in scores for column in score.counts]
         amounts = [count for score in scores for count in score.counts.values()]
         table = np.bincount(np.array(cells, np.intp), np.array(amounts, float), len(groups) * len(columns))
+        if not np.isfinite(table).all():
+            raise ValueError(f"a score of {columns[int(np.argmin(np.isfinite(table))) % len(columns)]!r} is no finite number")
         return cls(groups, columns, table.reshape(len(groups), -1), frozenset(score.item_id for score in scores))
 
     def named(self, sums: np.ndarray) -> Sums:

@@ -79,8 +79,9 @@ def latex(compared: dict[str, Any]) -> str:
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{_in_latex(title(benchmark))}}}",
         ]
-        lines += [r"\begin{tabular}{llrrrrrrrrl}", r"\hline", _latex_row(HEADER), r"\hline"]
-        lines += [*map(_latex_row, rows(benchmark)), r"\hline", r"\end{tabular}", r"\end{table}"]
+        # wider than the text of an article, it stands in its middle
+        lines += [r"\makebox[\textwidth]{\begin{tabular}{llrrrrrrrrl}", r"\hline", _latex_row(HEADER), r"\hline"]
+        lines += [*map(_latex_row, rows(benchmark)), r"\hline", r"\end{tabular}}", r"\end{table}"]
         blocks.append("\n".join(lines))
     return "\n\n".join([*blocks, *(f"% {' '.join(note.split())}" for note in notes(compared))]) + "\n"
 

@@ -65,6 +65,11 @@ def test_counts_add_up_the_answers_of_a_picture() -> None:
     assert found.column("never counted").tolist() == [0, 0]
 
 
+def test_a_count_that_is_no_number_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'y' is no finite number"):
+        Counts.of([Score("a", "2", {"x": 1, "y": 1}), Score("b", "1", {"x": 2, "y": math.nan})])
+
+
 def test_a_share_of_pictures_gets_wilsons_interval() -> None:
     number = Comparison({"base": counts([1] * 30 + [0] * 70)}, 100, 0).number(RATE, "base")
     low, high = binomtest(30, 100).proportion_ci(0.95, method="wilson")

@@ -20,6 +20,7 @@ from sightline.recipe import Recipe
 from sightline.report import comparison
 from sightline.run import opened
 from sightline.store.runs import Run
+from tests.conftest import Sightline
 from tests.eval.test_evaluate import MODELS, Looker
 
 DATA = "miniature/heldout"
@@ -263,3 +264,16 @@ def test_a_file_in_the_place_of_the_folder_is_refused(runs: Path, tmp_path: Path
     with pytest.raises(RunError, match="this is a file"):
         comparison.write(compared(runs / "whole"), tmp_path / "tables")
     assert (tmp_path / "tables").read_text() == "mine"
+
+
+def test_the_command_prints_json_writes_tables_and_complains_without_a_traceback(
+    runs: Path, tmp_path: Path, sightline: Sightline
+) -> None:
+    done = sightline("compare", str(runs / "whole"), "--json", "--out", str(tmp_path / "tables"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == compared(runs / "whole")
+    assert {path.name for path in (tmp_path / "tables").iterdir()} == {"compare.md", "compare.csv", "compare.tex"}
+    shown = sightline("compare", str(runs / "whole"))
+    assert "CHAIR_i" in shown.stdout and "Holm" in shown.stdout
+    alone = sightline("compare", str(runs / "plain"))
+    assert alone.returncode == 1 and "this is one model" in alone.stderr and "Traceback" not in alone.stderr
