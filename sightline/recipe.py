@@ -44,9 +44,8 @@ class Recipe(Section):
     def check_engines(self) -> None:
         """RecipeError where a step names an engine that is not declared, or that cannot do the step's work."""
         engines = Engines(self.engines)
-        for task in self.make.tasks() if self.make else ():
-            for name, role in task.step.engine_roles().items():
-                engines.section(name, role, f"make.{task.name.replace('/', '.')}")
+        for place, name, role in self.make.engine_roles() if self.make else ():
+            engines.section(name, role, place)
 
     def asking(self) -> str:
         """What is added to each question for the trained model, because the rows it learned from taught it to read that;

@@ -35,8 +35,29 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Request(Row):
+    """What a model is asked to write: `number` prompts on a topic."""
+
+    text: str
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply(Row):
+    """One raw reply of a model that writes, before any reading of it; `about_id` is the row it was asked about."""
+
+    about_id: str
+    request: str
+    text: str
+    finish: str
+    num_tokens: int | None
+    origin: Origin
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prompt(Row):
-    """What a picture shall show."""
+    """What a picture shall show. The id of one that a model wrote is `<place>@<id of the reply>`."""
 
     text: str
     topic: str
@@ -304,11 +325,14 @@ def _revive(kind: Any, value: Any) -> Any:
 
 
 ROW_TYPES: dict[str, type[Row]] = {
+    "requests": Request,
+    "replies": Reply,
     "prompts": Prompt,
     "images": Image,
     "ranking": RankedImage,
     "instructions": Instruction,
     "responses": Response,
+    "splits": Reply,
     "judgements": Judgement,
     "annotations": Annotation,
     "unbalanced": Pair,

@@ -28,6 +28,8 @@ PARENTS = {
     "images": ("prompt_id",),
 }
 """Fields of a step's rows that name the rows they came from. What annotators made hangs below the response it is about."""
+WRITTEN = ("replies/", "splits/")
+"""Steps of raw replies, which name what they are about."""
 
 
 def show(folder: Path, what: str | None, limit: int) -> Iterator[RenderableType]:
@@ -140,6 +142,7 @@ def _branch(rows: dict[str, tuple[str, Any]], identity: str, tree: Tree, run: Ru
             branch.add(f"[dim]{name}[/dim] {escape(_plain(name, value, run))}")
     if step.startswith("responses/"):
         _add_annotations(rows, identity, branch, run)
+    _add_replies(rows, identity, branch, run)
     for name in PARENTS.get(step.partition("/")[0], ()):
         parent = getattr(row, name, None)
         if parent in rows:
@@ -151,6 +154,17 @@ def _add_annotations(rows: dict[str, tuple[str, Any]], response: str, branch: Tr
     for step, row in rows.values():
         if step.startswith(("annotations/", "judgements/")) and row.response_id == response:
             _branch(rows, row.id, branch, run)
+
+
+def _add_replies(rows: dict[str, tuple[str, Any]], identity: str, branch: Tree, run: Run) -> None:
+    """What a model wrote about a row; for an instruction, about its picture; for a prompt, the reply that it stands in."""
+    step, row = rows[identity]
+    about = {identity, identity.partition("@")[2]} if not step.startswith(WRITTEN) else set()
+    if step == "instructions":
+        about |= {ranked.id for other, ranked in rows.values() if other == "ranking" and ranked.image_id == row.image_id}
+    for other, reply in list(rows.values()):
+        if other.startswith(WRITTEN) and about & {reply.id, reply.about_id}:
+            _branch(rows, reply.id, branch, run)
 
 
 def _plain(name: str, value: Any, run: Run) -> str:

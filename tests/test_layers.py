@@ -46,7 +46,7 @@ HEAVY = {
 TORCH_FILES = {
     "sightline.engines.image_reward_model",
     "sightline.engines.armorm_model",
-    *(f"sightline.train.{name}" for name in ("attention", "dataset", "examples", "features", "log", "logprobs")),
+    *(f"sightline.train.{name}" for name in ("adapters", "attention", "dataset", "examples", "features", "log", "logprobs")),
     *(f"sightline.train.{name}" for name in ("memory", "order", "spoiling", "trainer", "tuning")),
 }
 WITHOUT_TORCH = ("report", "formats")

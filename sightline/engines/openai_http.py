@@ -52,7 +52,7 @@ def _variable_name(name: str) -> str:
 class OpenAIHTTP(Engine):
     """Ask a model that a server offers. Samples are requests of their own, each with its seed: some servers ignore `n`."""
 
-    roles: ClassVar[frozenset[str]] = frozenset({"vision_chat"})
+    roles: ClassVar[frozenset[str]] = frozenset({"vision_chat", "text_chat"})
     served: ClassVar[bool] = True
     incidental: ClassVar[frozenset[str]] = frozenset(
         {

@@ -93,4 +93,10 @@ class VisionChat(Protocol):
     def chat(self, requests: Sequence[ChatRequest], decoding: Decoding) -> list[ChatReply]: ...
 
 
-ROLES = ("text_to_image", "image_scorer", "text_scorer", "vision_chat")
+class TextChat(Protocol):
+    def chat(self, requests: Sequence[ChatRequest], decoding: Decoding) -> list[ChatReply]:
+        """Requests have no pictures."""
+        ...
+
+
+ROLES = ("text_to_image", "image_scorer", "text_scorer", "vision_chat", "text_chat")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Transformers(LocalEngine):
     """Ask any image-text-to-text model of the transformers library."""
 
-    roles: ClassVar[frozenset[str]] = frozenset({"vision_chat"})
+    roles: ClassVar[frozenset[str]] = frozenset({"vision_chat", "text_chat"})
     incidental: ClassVar[frozenset[str]] = frozenset({"device", "batch_size", "adapter"})  # the adapter counts by its files
 
     adapter: str | None = None

@@ -33,6 +33,13 @@ BENCHMARKS = Table(
     {
         "pope": "sightline.eval.pope:Pope",
         "chair": "sightline.eval.chair:Chair",
+        "mmbench": "sightline.eval.mmbench:MMBench",
+        "scienceqa": "sightline.eval.scienceqa:ScienceQa",
+        "vqav2": "sightline.eval.vqav2:VqaV2",
+        "textvqa": "sightline.eval.textvqa:TextVqa",
+        "amber": "sightline.eval.amber:Amber",
+        "mme": "sightline.eval.mme:Mme",
+        "hallusionbench": "sightline.eval.hallusionbench:HallusionBench",
     },
 )
 

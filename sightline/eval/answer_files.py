@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,13 @@ def read_texts(path: Path, question_ids: Sequence[str], ids: Sequence[str], text
     `ids` and `texts` are the names that a record's id and text may have. DataError, with the line and the id, where an answer is
     missing, comes twice, is to no question, or is no text.
     """
+    return joined(path, _answers(path, ids, texts), question_ids)
+
+
+def joined(path: Path, answers: Iterable[Said], question_ids: Sequence[str]) -> list[str]:
+    """The answers' texts in the order of the questions; DataError as for `read_texts`."""
     said: dict[str, Said] = {}
-    for answer in _answers(path, ids, texts):
+    for answer in answers:
         if answer.question_id in said:
             before = said[answer.question_id].where
             raise DataError(answer.where, f"question {answer.question_id} is answered a second time", f"first at {before}")
@@ -57,13 +62,14 @@ def refuse_other_questions(path: Path, said: dict[str, Said], question_ids: Sequ
 def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The records of a .json, .jsonl, .csv or .tsv file, each with its place; DataError where the file or one of them is none.
 
-    JSON may be a list of records or a mapping of ids to texts, which gives records of `id` and `text`.
+    JSON may be a list of records or a mapping of ids to texts, which gives records of `id` and `text`. A .json file may also have
+    a record a line, as some benchmarks'.
     """
     text = read_text(path)
     if path.suffix in (".csv", ".tsv"):
         rows = csv.DictReader(text.splitlines(keepends=True), delimiter="," if path.suffix == ".csv" else "\t")
         yield from ((f"{path}:{rows.line_num}", dict(row)) for row in rows)
-    elif path.suffix == ".json":
+    elif path.suffix == ".json" and not _is_lines(text):
         yield from _of_json(path, text)
     else:
         for number, line in enumerate(text.split("\n"), 1):
@@ -80,6 +86,20 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise DataError(f"{path}:{line}", "this is not UTF-8", "save the file as UTF-8") from error
+
+
+def read_json(path: Path) -> Any:
+    """A file's JSON; DataError where it cannot be read or is none."""
+    return _parsed(read_text(path), str(path))
+
+
+def _is_lines(text: str) -> bool:
+    """True where the first of several lines is a record by itself."""
+    first, _, rest = text.strip().partition("\n")
+    try:
+        return bool(rest) and isinstance(json.loads(first), dict)
+    except json.JSONDecodeError:
+        return False
 
 
 def _answers(path: Path, ids: Sequence[str], texts: Sequence[str]) -> Iterator[Said]:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightline.engines import Engine
+from sightline.engines import Engine, Engines
 from sightline.engines.weights import locate
 from sightline.errors import DataError, RecipeError
 from sightline.execute import Executor, Tally, Task, tally_of
 from sightline.make.annotators import ANNOTATORS
 from sightline.make.images import Images
-from sightline.make.instructions import Instructions
+from sightline.make.instructions import INSTRUCTIONS
 from sightline.make.pairs import PAIRS
-from sightline.make.prompts import PROMPTS, PromptSource, refuse_unknown_words
+from sightline.make.prompts import PROMPTS, PromptSource
 from sightline.make.ranking import Ranking
 from sightline.make.responses import Responses
 from sightline.plugin import Section, suggest
 
 if TYPE_CHECKING:
     from sightline.make.annotators import Annotator as AnyAnnotator
+    from sightline.make.instructions import InstructionSource as AnyInstructions
     from sightline.make.pairs import AnswerPolicy as AnyPairs
     from sightline.make.prompts import PromptSource as AnyPrompts
 else:
-    AnyPrompts, AnyAnnotator, AnyPairs = PROMPTS.section(), ANNOTATORS.section(), PAIRS.section()
+    AnyPrompts, AnyInstructions = PROMPTS.section(), INSTRUCTIONS.section()
+    AnyAnnotator, AnyPairs = ANNOTATORS.section(), PAIRS.section()
 
 ORDER = ("prompts", "images", "ranking", "instructions", "responses", "annotations", "pairs")
+SECTIONS = {"replies": "", "splits": "annotations", "judgements": "annotations"}
+"""Where the recipe names the engines of steps of raw replies: splits/claims is of annotations.claims, replies/instructions of
+instructions."""
 
 
 class Make(Section):
@@ -38,7 +43,7 @@ class Make(Section):
     """Several pictures a prompt."""
     ranking: Ranking | None = None
     """The best picture of each prompt."""
-    instructions: Instructions | None = None
+    instructions: AnyInstructions | None = None
     """What is asked about it."""
     responses: Responses | None = None
     """Answers of a pool of models."""
@@ -56,10 +61,19 @@ class Make(Section):
         if self.ranking:
             tasks.append(Task("ranking", self.ranking, ("images",)))
         if self.instructions:
-            tasks.append(Task("instructions", self.instructions, ("ranking",)))
+            tasks += self.instructions.tasks(folder)
         answers = self.responses.tasks() if self.responses else []
         names = tuple(task.name for task in answers)
         return [*tasks, *answers, *self._annotation_tasks(names, folder), *self._pair_tasks(names)]
+
+    def engine_roles(self) -> Iterator[tuple[str, str, str]]:
+        """All engines that this section names, each with the place of its name and the role it needs."""
+        if self.prompts:
+            yield from (("make.prompts", name, role) for name, role in self.prompts.engine_roles().items())
+        for task in self.tasks():
+            family, _, rest = task.name.partition("/")
+            place = ".".join(filter(None, ["make", SECTIONS.get(family, family), rest]))
+            yield from ((place, name, role) for name, role in task.step.engine_roles().items())
 
     def _check_order(self) -> None:
         """RecipeError where a step lacks the one before it."""
@@ -72,8 +86,7 @@ class Make(Section):
     def _annotation_tasks(self, answers: tuple[str, ...], folder: Path | None) -> list[Task]:
         tasks = []
         for name, annotator in self.annotations.items():
-            asking = Task(f"judgements/{name}", annotator.asking(name, folder), answers)
-            tasks += [asking, Task(f"annotations/{name}", annotator.reading(name, folder), (*answers, asking.name))]
+            tasks += annotator.tasks(name, folder, answers)
         return tasks
 
     def _pair_tasks(self, answers: tuple[str, ...]) -> list[Task]:
@@ -89,9 +102,10 @@ class Make(Section):
 def make(section: Make, executor: Executor, recipe_folder: Path, on_step: Callable[[Tally], None]) -> dict[str, Tally]:
     """Carry the section out; what each step came to, by name. `on_step` hears of each step as it ends."""
     tasks = section.tasks(recipe_folder)
-    _require_engines(tasks, executor)
-    tallies = {"prompts": _store_prompts(section, executor, recipe_folder)}
+    _require_engines(section, executor.use.engines)
+    tallies = {"prompts": _store_prompts(section, executor, recipe_folder, on_step)}
     on_step(tallies["prompts"])
+    _require_rows(tallies["prompts"])
     for task in tasks:
         tally = executor.run(task, [tallies[name].shards for name in task.after])
         tallies[task.name] = tally
@@ -103,13 +117,11 @@ def make(section: Make, executor: Executor, recipe_folder: Path, on_step: Callab
 def check(section: Make, engines: Mapping[str, Engine], recipe_folder: Path) -> str:
     """What the prompts come to, in a line; a UserError where they, or files that steps read, are wrong. Needs no torch."""
     section.tasks(recipe_folder)
-    source = _source(section)
-    prompts, dropped = source.read(recipe_folder)
-    if section.images and section.images.engine in engines:
-        refuse_unknown_words(prompts, engines[section.images.engine], source.place())
-    topics = len({prompt.topic for prompt in prompts})
-    twice = f", {len(dropped)} duplicates left out" if dropped else ""
-    return f"prompts {source.place()}: {len(prompts)} over {topics} topics{twice}"
+    painter = engines.get(section.images.engine) if section.images else None
+    prompts, said = _source(section).foreseen(recipe_folder, painter)
+    if prompts is None or section.instructions is None:
+        return said
+    return "; ".join(filter(None, [said, section.instructions.foreseen(prompts, recipe_folder)]))
 
 
 def _source(section: Make) -> PromptSource:
@@ -118,23 +130,20 @@ def _source(section: Make) -> PromptSource:
     return section.prompts
 
 
-def _store_prompts(section: Make, executor: Executor, folder: Path) -> Tally:
-    """Read, check and store the prompts, before anything is painted."""
-    source = _source(section)
-    prompts, dropped = source.read(folder)
-    if section.images:
-        painter = executor.use.engines.section(section.images.engine, "text_to_image", "make.images")
-        refuse_unknown_words(prompts, painter, source.place())
+def _store_prompts(section: Make, executor: Executor, folder: Path, on_step: Callable[[Tally], None]) -> Tally:
+    """Get, check and store the prompts, before anything is painted."""
+    painter = executor.use.engines.sections[section.images.engine] if section.images else None
+    prompts, dropped = _source(section).obtain(executor, folder, painter, on_step)
     shards = executor.store.source("prompts", "prompts", prompts, dropped, executor.execution.shard_size)
     return tally_of(executor.store, "prompts", shards)
 
 
-def _require_engines(tasks: list[Task], executor: Executor) -> None:
+def _require_engines(section: Make, engines: Engines) -> None:
     """RecipeError before the first step where a later one names an engine that is missing, or a model that is not shipped."""
-    for task in tasks:
-        for engine in executor.sections(task).values():
-            if not engine.served:
-                locate(engine.model)
+    for place, name, role in section.engine_roles():
+        engine = engines.section(name, role, place)
+        if not engine.served:
+            locate(engine.model)
 
 
 def _require_rows(tally: Tally) -> None:

@@ -31,6 +31,7 @@ def written(tmp_path: Path) -> Written:
         ("answers.jsonl", '{"id": 3, "text": "c"}\n\n{"id": 1, "text": "a\\n"}\n{"id": 2, "answer": ""}\n'),
         ("answers.json", '[{"question_id": "2", "answer": ""}, {"question_id": "1", "text": "a\\n"}, {"id": 3, "text": "c"}]'),
         ("answers.json", '{"3": "c", "1": "a\\n", "2": ""}'),
+        ("answers.json", '{"id": 3, "text": "c"}\n{"id": 1, "text": "a\\n"}\n{"id": 2, "text": ""}\n'),
         ("answers.csv", 'question_id,answer\n1,"a\n"\n2,\n3,c\n'),
         ("answers.tsv", 'note\tid\ttext\nx\t3\tc\nx\t2\t\nx\t1\t"a\n"\n'),
     ],
