@@ -6,6 +6,7 @@ that is worth. One that no answer of a known form makes perfect stands in EXCUSE
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, field
@@ -21,6 +22,15 @@ from sightline.eval import BENCHMARKS, Benchmark, Question, limited
 from sightline.eval.compare import Comparison, Counts, Metric, Number, Score, divided, fraction, ratio
 from sightline.eval.scoring import answered, read_benchmark
 from sightline.miniature import heldout
+from tests.eval import (
+    test_amber,
+    test_hallusionbench,
+    test_mmbench,
+    test_mme,
+    test_scienceqa,
+    test_textvqa,
+    test_vqav2,
+)
 
 ODD = ["", "yes", "No.", "Yes, and no", "A cup and a dog, a cup.", "B", "(C)", "7", "nothing\tat\nall", "é" * 300, "Rating: 3"]
 
@@ -41,6 +51,25 @@ def shipped(_: Path) -> Path:
     return heldout.FOLDER
 
 
+def saved(path: Path, content: Any) -> Path:
+    """The folder of a JSON file with this content."""
+    path.write_text(json.dumps(content))
+    return path.parent
+
+
+def write_amber(folder: Path) -> Path:
+    saved(folder / "annotations.json", test_amber.GOLDEN["annotations"])
+    saved(folder / "relation.json", test_amber.GOLDEN["relation"])
+    (folder / "safe_words.txt").write_text("\n".join(test_amber.GOLDEN["safe_words"]))
+    return saved(folder / "query_all.json", test_amber.GOLDEN["queries"])
+
+
+def write_hallusionbench(folder: Path) -> Path:
+    rows = test_hallusionbench.ROWS
+    asked = [{key: value for key, value in row.items() if key not in test_hallusionbench.JUDGED} for row in rows]
+    return saved(folder / "HallusionBench.json", asked)
+
+
 KNOWN = {
     "pope": Known(
         shipped,
@@ -51,6 +80,40 @@ KNOWN = {
         shipped,
         lambda question: "I see " + " and ".join(f"a {name}" for name in question.target["truth"]) + ".",
         {"CHAIR_i": 0, "CHAIR_s": 0, "coverage": 100},
+    ),
+    "amber": Known(
+        write_amber,
+        lambda question: " and ".join(question.target[1]) if question.target[0] == "generative" else question.target[1],
+        {"CHAIR": 0, "Cover": 100, "Hal": 0, "accuracy (yes/no)": 100},
+        {"rule": "clean"},
+    ),
+    "mme": Known(
+        lambda folder: test_mme.write(folder, "image", "question", "truth"),
+        lambda question: question.target[1],
+        {"score (existence)": 200, "score (count)": 200},
+    ),
+    "hallusionbench": Known(write_hallusionbench, lambda question: question.target[-1], {"aAcc": 100, "fAcc": 100, "qAcc": 100}),
+    "mmbench": Known(
+        lambda folder: test_mmbench.write(
+            folder, test_mmbench.table([row for row in test_mmbench.ROWS if "nan" not in row.values()])
+        ),
+        lambda question: question.target["answer"],
+        {"accuracy": 100, "accuracy of single passes": 100},
+    ),
+    "scienceqa": Known(
+        lambda folder: test_scienceqa.write(folder, test_scienceqa.ROWS),
+        lambda question: question.target["answer"],
+        {"accuracy": 100, "no choice found": 0},
+    ),
+    "vqav2": Known(
+        lambda folder: test_vqav2.write(folder, [{**row, "answers": ["red"] * 10} for row in test_vqav2.ROWS]),
+        lambda _: "red",
+        {"accuracy": 100},
+    ),
+    "textvqa": Known(
+        lambda folder: test_textvqa.write(folder, [{**row, "answers": ["red"] * 10} for row in test_textvqa.ROWS]),
+        lambda _: "red",
+        {"accuracy": 100},
     ),
 }
 EXCUSED: dict[str, str] = {}
