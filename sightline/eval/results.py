@@ -116,7 +116,11 @@ def outcome(name: str, kind: str, rule: str, lines: list[Line], items: list[Item
 
 def examples(benchmark: str, items: Sequence[Item], sheets: Mapping[str, Sheet], number: int, seed: int) -> list[dict[str, Any]]:
     """Pictures with what each model says of them: half, where so many are, of those where the models differ."""
-    shown = [place for place in range(len(items)) if all(sheet.scores[place].truth is not None for sheet in sheets.values())]
+    shown = [
+        place
+        for place, item in enumerate(items)
+        if item.pictures and all(sheet.scores[place].truth is not None for sheet in sheets.values())
+    ]
     texts = [{sheet.answers[place].text for sheet in sheets.values()} for place in range(len(items))]
     changed = _shuffled([place for place in shown if len(texts[place]) > 1], seed)
     same = _shuffled([place for place in shown if len(texts[place]) == 1], seed)
