@@ -103,7 +103,7 @@ class Counts:
         table = np.bincount(np.array(cells, np.intp), np.array(amounts, float), len(groups) * len(columns))
         if not np.isfinite(table).all():
             raise ValueError(f"a score of {columns[int(np.argmin(np.isfinite(table))) % len(columns)]!r} is no finite number")
-        return cls(groups, columns, table.reshape(len(groups), -1), frozenset(score.item_id for score in scores))
+        return cls(groups, columns, table.reshape(len(groups), len(columns)), frozenset(score.item_id for score in scores))
 
     def named(self, sums: np.ndarray) -> Sums:
         """Sums (D, C) by column; a column that nothing was counted in is 0."""

@@ -70,6 +70,11 @@ def test_a_count_that_is_no_number_is_an_error() -> None:
         Counts.of([Score("a", "2", {"x": 1, "y": 1}), Score("b", "1", {"x": 2, "y": math.nan})])
 
 
+def test_answers_that_count_for_nothing_have_no_columns() -> None:
+    assert Counts.of([Score("a", "2", {}), Score("b", "1", {})]).column("x").tolist() == [0, 0]
+    assert Counts.of([]).table.shape == (0, 0)
+
+
 def test_a_share_of_pictures_gets_wilsons_interval() -> None:
     number = Comparison({"base": counts([1] * 30 + [0] * 70)}, 100, 0).number(RATE, "base")
     low, high = binomtest(30, 100).proportion_ci(0.95, method="wilson")
