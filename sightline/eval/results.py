@@ -12,6 +12,8 @@ from sightline.eval.compare import Comparison, Counts, Difference, Metric, Numbe
 from sightline.rows import Answer, Item
 
 NUM_EXAMPLES = 12
+UNUSABLE = ("unreadable", "unjudged")
+"""Columns that count a judge's replies which could not be read, or not be had."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Line:
 class Outcome:
     """A benchmark's lines, and what a reader has to know of its answers; the counts are by model.
 
-    `suffix` was added to each question for the aligned model; `terms` are what else decides its scores.
+    `suffix` was added to each question for the aligned model. `judge` says who rated the answers and how it was asked, where one
+    did and is known; `unreadable` and `unjudged` count its replies that could not be read, or not be had. `terms` are what else
+    decides the scores.
     """
 
     benchmark: str
@@ -49,8 +53,11 @@ class Outcome:
     guesses: dict[str, int]
     cut: dict[str, int]
     empty: dict[str, int]
+    unreadable: dict[str, int]
+    unjudged: dict[str, int]
     suffix: str = ""
     terms: dict[str, Any] = field(default_factory=dict)
+    judge: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         about = {key: value for key, value in asdict(self).items() if key != "lines"}
@@ -111,7 +118,13 @@ def outcome(name: str, kind: str, rule: str, lines: list[Line], items: list[Item
         guesses={who: sum(score.guessed for score in sheet.scores) for who, sheet in sheets.items()},
         cut={who: sum(answer.finish == "length" for answer in sheet.answers) for who, sheet in sheets.items()},
         empty={who: sum(not answer.text.strip() for answer in sheet.answers) for who, sheet in sheets.items()},
+        unreadable={who: _sum(sheet, "unreadable") for who, sheet in sheets.items()},
+        unjudged={who: _sum(sheet, "unjudged") for who, sheet in sheets.items()},
     )
+
+
+def _sum(sheet: Sheet, column: str) -> int:
+    return round(sum(score.counts.get(column, 0) for score in sheet.scores))
 
 
 def examples(benchmark: str, items: Sequence[Item], sheets: Mapping[str, Sheet], number: int, seed: int) -> list[dict[str, Any]]:

@@ -25,8 +25,12 @@ from sightline.miniature import heldout
 from tests.eval import (
     test_amber,
     test_hallusionbench,
+    test_llava_bench,
+    test_mm_vet,
     test_mmbench,
     test_mme,
+    test_mmhal,
+    test_mt_bench,
     test_scienceqa,
     test_textvqa,
     test_vqav2,
@@ -68,6 +72,16 @@ def write_hallusionbench(folder: Path) -> Path:
     rows = test_hallusionbench.ROWS
     asked = [{key: value for key, value in row.items() if key not in test_hallusionbench.JUDGED} for row in rows]
     return saved(folder / "HallusionBench.json", asked)
+
+
+def write_llava_bench(folder: Path) -> Path:
+    test_llava_bench.questions(folder, ["conv", "detail", "complex"] * 10)
+    return folder
+
+
+def write_mt_bench(folder: Path) -> Path:
+    test_mt_bench.write(folder / "question.jsonl", [test_mt_bench.task(number) for number in range(20)])
+    return folder
 
 
 KNOWN = {
@@ -115,6 +129,18 @@ KNOWN = {
         lambda _: "red",
         {"accuracy": 100},
     ),
+    "mmhal": Known(
+        lambda folder: saved(folder / "response_template.json", [test_mmhal.row(number) for number in range(96)]),
+        lambda _: "Rating: 6",
+        {"rating": 6, "hallucination": 0, "informativeness": 100},
+    ),
+    "mm_vet": Known(
+        lambda folder: saved(folder / "mm-vet.json", {name: test_mm_vet.entry(name, ["rec", "ocr"]) for name in "abcdef"}),
+        lambda _: "1.0",
+        {"score": 100},
+    ),
+    "llava_bench": Known(write_llava_bench, lambda _: "10 10", {"relative score": 100}, {"part": "in-the-wild"}),
+    "mt_bench": Known(write_mt_bench, lambda _: "[[10]]", {"rating": 10, "rating (turn 2)": 10}),
 }
 EXCUSED: dict[str, str] = {}
 
