@@ -18,6 +18,7 @@ from sightline.eval.coco import Words, annotated
 from sightline.eval.compare import Metric, Score, fraction, ratio
 from sightline.eval.vocabulary import Vocabulary
 from sightline.rows import Answer, Item
+from sightline.store.address import digest_file
 
 SILENT = "no answer mentions an object"
 
@@ -88,6 +89,9 @@ class Chair(Benchmark):
         # the published rule takes a caption without an object it knows for one without fault
         guessed = self.rule == "published" and not mentions
         return Score(item.id, item.group, counts, guessed, hallucinated, tuple(target["truth"]))
+
+    def terms(self, place: Path) -> dict[str, Any]:
+        return {**super().terms(place), "synonyms.txt": digest_file(place / "synonyms.txt")}
 
     def metrics(self) -> list[Metric]:
         # a model that says nothing would have no flawed caption: that is no score
