@@ -91,7 +91,8 @@ class Chair(Benchmark):
         return Score(item.id, item.group, counts, guessed, hallucinated, tuple(target["truth"]))
 
     def terms(self, place: Path) -> dict[str, Any]:
-        return {**super().terms(place), "synonyms.txt": digest_file(place / "synonyms.txt")}
+        terms = {name: term for name, term in super().terms(place).items() if name != "images"}  # a place, too
+        return {**terms, "synonyms.txt": digest_file(place / "synonyms.txt")}
 
     def metrics(self) -> list[Metric]:
         # a model that says nothing would have no flawed caption: that is no score

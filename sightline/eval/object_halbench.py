@@ -20,6 +20,7 @@ from sightline.eval.compare import Metric, Score, fraction, ratio
 from sightline.eval.vocabulary import Mention, Vocabulary
 from sightline.plugin import need
 from sightline.rows import Answer, Item
+from sightline.store.address import digest_file
 
 SYNONYMS = "synonyms_refine.txt"
 SILENT = "no answer mentions an object"
@@ -92,6 +93,9 @@ class ObjectHalBench(Benchmark):
             _score(item, text, None if phrases is None else read(phrases), guessed=is_short(text))
             for item, (text, phrases) in zip(items, pairs, strict=True)
         ]
+
+    def terms(self, place: Path) -> dict[str, Any]:
+        return {**super().terms(place), SYNONYMS: digest_file(place / SYNONYMS)}
 
     def _words(self, place: Path) -> Words:
         path = place / SYNONYMS

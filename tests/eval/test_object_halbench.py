@@ -166,6 +166,14 @@ def test_answers_without_objects_have_no_rates(tmp_path: Path) -> None:
     assert (found["recall (lemmas)"].value, found["words"].value) == (0, 1)
 
 
+def test_numbers_by_other_words_or_another_extractor_do_not_compare(tmp_path: Path) -> None:
+    place = answered(tmp_path)
+    found = [benchmark(place, extractor=extractor).terms(place) for extractor in ("llm", "lemmas")]
+    (place / "synonyms_refine.txt").write_text("dog, puppy\n")
+    found.append(benchmark(place).terms(place))
+    assert len(set(map(str, found))) == 3
+
+
 def test_short_answers_are_counted_as_guesses(tmp_path: Path) -> None:
     place = answered(tmp_path)
     (outcome,) = score(benchmark(place, rule="clean"), place / "answers.jsonl", draws=100).benchmarks
