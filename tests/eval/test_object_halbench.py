@@ -256,7 +256,8 @@ def test_a_judge_is_not_asked_about_short_answers(tmp_path: Path) -> None:
         told = outcome(place, judge, model)
     assert not judge.bodies
     assert (told.n, told.guesses, told.unjudged) == (3, {"base": 3}, {"base": 0})
-    assert {line.metric: line.numbers["base"].value for line in told.lines}["response_level"] is None
+    (line,) = (line for line in told.lines if line.metric == "mention_level")
+    assert (line.n, line.numbers["base"].value, line.numbers["base"].reason) == (3, None, "no answer mentions an object")
 
 
 def test_without_a_judge_no_model_is_asked(tmp_path: Path) -> None:
