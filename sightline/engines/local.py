@@ -94,6 +94,13 @@ def in_batches(items: Sequence[A], batch_size: int, work: Callable[[Sequence[A]]
     return done
 
 
+def sorted_by(keys: Sequence[Any], items: Sequence[A], work: Callable[[list[A]], Sequence[B]]) -> list[B]:
+    """`work` on the items in the order of their keys, so that alike ones share a batch; results in the items' own order."""
+    order = sorted(range(len(items)), key=keys.__getitem__)
+    done = dict(zip(order, work([items[place] for place in order]), strict=True))
+    return [done[place] for place in range(len(items))]
+
+
 @contextmanager
 def loading(model: str) -> Iterator[None]:
     """Quiet while a model loads; a folder or name that holds none becomes a message for the user."""

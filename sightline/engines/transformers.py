@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sightline.engines.local import Dtype, LocalEngine, in_batches, loading, quiet, torch_dtype
+from sightline.engines.local import Dtype, LocalEngine, in_batches, loading, quiet, sorted_by, torch_dtype
 from sightline.engines.processors import read_processor
 from sightline.engines.roles import ChatReply, ChatRequest, Decoding
 from sightline.engines.weights import fingerprint, locate
@@ -119,14 +119,13 @@ class Chat:
 
     def chat(self, requests: Sequence[ChatRequest], decoding: Decoding) -> list[ChatReply]:
         """One reply a request, in order. Like lengths share a batch; what is sampled follows from a request's own seed alone."""
-        alike = _same_prompt(requests)
-        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].pictures), len(requests[i].text), alike[i], i))
+        keys = [(len(r.pictures), len(r.text), first) for r, first in zip(requests, _same_prompt(requests), strict=True)]
+
+        def answer(ordered: list[ChatRequest]) -> list[ChatReply]:
+            return in_batches(ordered, self.batch_size, lambda batch: self._answer(batch, decoding), f"model {self.name}")
+
         with quiet():
-            replies = in_batches(
-                [requests[i] for i in order], self.batch_size, lambda batch: self._answer(batch, decoding), f"model {self.name}"
-            )
-        placed = dict(zip(order, replies, strict=True))
-        return [placed[i] for i in range(len(requests))]
+            return sorted_by(keys, requests, answer)
 
     def _answer(self, requests: Sequence[ChatRequest], decoding: Decoding) -> list[ChatReply]:
         import torch

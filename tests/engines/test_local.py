@@ -8,7 +8,7 @@ from sightline.engines.armorm import ArmoRM
 from sightline.engines.clip_scores import ClipScores
 from sightline.engines.diffusers import Diffusers
 from sightline.engines.image_reward import ImageReward
-from sightline.engines.local import in_batches
+from sightline.engines.local import in_batches, sorted_by
 from sightline.engines.roles import ChatRequest, Decoding, PaintRequest
 from sightline.engines.transformers import Transformers
 from sightline.errors import RunError
@@ -34,6 +34,20 @@ def test_one_item_that_does_not_fit_is_told_to_the_user():
 
     with pytest.raises(RunError, match="memory"):
         in_batches([1, 2], 4, full, "model m")
+
+
+def test_alike_items_meet_in_a_batch_and_results_keep_the_items_order():
+    batches = []
+
+    def upper(words: Sequence[str]) -> list[str]:
+        batches.append(list(words))
+        return [word.upper() for word in words]
+
+    words = ["pear", "fig", "apple", "plum", "kiwi", "nut"]
+    assert sorted_by([len(word) for word in words], words, lambda ordered: in_batches(ordered, 2, upper, "model m")) == [
+        "PEAR", "FIG", "APPLE", "PLUM", "KIWI", "NUT"
+    ]  # fmt: skip
+    assert batches == [["fig", "nut"], ["pear", "plum"], ["kiwi", "apple"]]
 
 
 PROMPTS = ["a red cup in the kitchen", "a blue bird in the park", "a red tree in the park", "a green cat", "a pink cup"]
