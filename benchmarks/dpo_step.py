@@ -182,6 +182,7 @@ def planted(folder: Path, options: argparse.Namespace, objective: Any) -> tuple[
 def our_step(folder: Path, options: argparse.Namespace, live: bool, objective: Any = None) -> Step:
     """Our loss and gradients on packed trees, as the trainer computes them; DPO's where no other objective is given."""
     from sightline.train import attention
+    from sightline.train.adapters import fuse
     from sightline.train.features import Features
     from sightline.train.logprobs import TreeScorer, as_logprobs, pack
     from sightline.train.objectives.dpo import DPO
@@ -192,6 +193,7 @@ def our_step(folder: Path, options: argparse.Namespace, live: bool, objective: A
     terms = objective.needed_terms()
     batch = pack(trees, terms, encoder.pictures, encoder.pad)
     network = with_adapter(folder)
+    fuse(network)
     attention.split(network.get_base_model())
     if options.checkpointing:
         recompute(network)

@@ -23,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+from typer.core import TyperCommand
 
 from sightline import __version__, processes
 from sightline.errors import UserError
@@ -143,10 +144,79 @@ def train(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> N
     _carry_out("train", recipe, out, overrides)
 
 
-@app.command(name="eval", epilog=_example("sightline eval recipes/quickstart.yaml --set eval.adapter=runs/quickstart/adapter"))
+class AboutBenchmarks(TyperCommand):
+    """`eval --help BENCH` tells of one benchmark: its rules, its settings, where its files are to be had."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if "--help" in args:
+            from sightline.eval.scoring import BENCHMARKS, about
+
+            for name in (word for word in args if word in BENCHMARKS):
+                console.print("\n".join(map(escape, about(name))), soft_wrap=True)
+                raise typer.Exit
+        return list(super().parse_args(ctx, args))
+
+
+@app.command(
+    name="eval",
+    cls=AboutBenchmarks,
+    epilog=_example("sightline eval recipes/quickstart.yaml --set eval.adapter=runs/quickstart/adapter"),
+)
 def evaluate(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> None:
-    """Run the benchmarks before and after training, with intervals."""
+    """Run the benchmarks before and after training, with intervals. `eval --help pope` tells of a benchmark, and of its files."""
     _carry_out("evaluate", recipe, out, overrides)
+
+
+@app.command(epilog=_example("sightline score pope --answers answers.jsonl --data coco_pope_random.json"))
+def score(
+    benchmark: Annotated[
+        str, typer.Argument(help="A benchmark's name; sightline eval --help NAME tells of it.", metavar="BENCH")
+    ],
+    answers: Annotated[Path, typer.Option("--answers", help="File of a model's answers, in the benchmark's form.")],
+    data: Annotated[str, typer.Option("--data", help="The benchmark's file, or the folder of its files.")],
+    rule: Annotated[str | None, typer.Option("--rule", help="How answers are read: published or clean.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="One of its settings.", metavar="KEY=VALUE")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")] = False,
+) -> None:
+    """Score answers that are there already: no model, no pictures."""
+    from json import dumps
+
+    from sightline.eval.scoring import read_benchmark, score
+    from sightline.recipe import overridden
+    from sightline.show import scores_table
+
+    values = overridden({"data": data, **({"rule": rule} if rule else {})}, overrides or ())
+    results = score(read_benchmark(benchmark, values), answers)
+    if json:
+        console.print_json(dumps(results.to_json()))
+    else:
+        console.print(scores_table(results.to_json()["benchmarks"][0]))
+
+
+@app.command(epilog=_example("sightline compare runs/sft runs/dpo --out tables"))
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Runs' folders; RUN:base is a run's model before training.", metavar="RUN[:MODEL]...")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables as Markdown, CSV and LaTeX.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")] = False,
+) -> None:
+    """Compare finished runs on the same items, with intervals and tests; of one run alone, its model before and after."""
+    from json import dumps
+
+    from sightline.eval.runs import compare, sides
+    from sightline.report.comparison import write
+    from sightline.show import comparison_tables
+
+    compared = compare(sides(runs))
+    written = write(compared, out) if out else []
+    if json:
+        console.print_json(dumps(compared))
+        return
+    for part in comparison_tables(compared):
+        console.print(part)
+    for path in written:
+        console.print(f"table    {path}", soft_wrap=True)
 
 
 @app.command(epilog=_example("sightline check recipes/quickstart.yaml --set train.pairs=data/pds"))

@@ -49,11 +49,15 @@ def suggest(word: str, known: list[str]) -> str:
 
 
 class Table:
-    """Plug-ins of one family: name -> "module:Class", ours and other packages' entry points (group `sightline.<family>`)."""
+    """Plug-ins of one family: name -> "module:Class", ours and other packages' entry points (group `sightline.<family>`).
 
-    def __init__(self, family: str, ours: dict[str, str]) -> None:
+    `default` is meant where a section names no kind.
+    """
+
+    def __init__(self, family: str, ours: dict[str, str], default: str | None = None) -> None:
         self.family = family
         self.ours = ours
+        self.default = default
 
     @cached_property
     def places(self) -> dict[str, str]:
@@ -78,11 +82,12 @@ class Table:
         """Turn {'kind': name, ...} into that plug-in's section. For use as a pydantic validator."""
         if isinstance(value, Plugin):
             return value
-        if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+        kind = value.get("kind") or self.default if isinstance(value, dict) else None
+        if not isinstance(kind, str):
             raise PydanticCustomError(
                 "no_kind", "a {family} needs a kind", {"family": self.family, "fix": f"add kind: one of {', '.join(self)}"}
             )
-        return self.find(value["kind"]).model_validate(value)
+        return self.find(kind).model_validate(value)
 
     def section(self) -> Any:
         """The annotation of a recipe field that holds one plug-in of this family."""

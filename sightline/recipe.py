@@ -44,9 +44,11 @@ class Recipe(Section):
     def check_engines(self) -> None:
         """RecipeError where a step names an engine that is not declared, or that cannot do the step's work."""
         engines = Engines(self.engines)
-        for task in self.make.tasks() if self.make else ():
-            for name, role in task.step.engine_roles().items():
-                engines.section(name, role, f"make.{task.name.replace('/', '.')}")
+        for place, name, role in self.make.engine_roles() if self.make else ():
+            engines.section(name, role, place)
+        for benchmark in self.eval.benchmarks if self.eval else ():
+            for name, role in benchmark.engine_roles().items():
+                engines.section(name, role, f"eval, {benchmark.title}")
 
     def asking(self) -> str:
         """What is added to each question for the trained model, because the rows it learned from taught it to read that;
@@ -81,9 +83,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Path]
         raise RecipeError(str(path), f"this is not YAML: {error}", "mend the line it names") from error
     if not isinstance(tree, dict):
         raise RecipeError(str(path), "a recipe is a mapping of sections", f"known: {', '.join(Recipe.model_fields)}")
-    for override in overrides:
-        _override(tree, override)
-    return parse(tree), found.parent
+    return parse(overridden(tree, overrides)), found.parent
 
 
 def parse(tree: dict[str, Any]) -> Recipe:
@@ -112,6 +112,13 @@ def find(path: str | Path) -> Path:
     if str(path) in ours:
         return ours[str(path)]
     raise RecipeError(str(path), "no such recipe", f"give a YAML file, or a shipped recipe; {suggest(str(path), list(ours))}")
+
+
+def overridden(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The tree with each `key.of.a.section=value` put in its place; RecipeError where one has none."""
+    for override in overrides:
+        _override(tree, override)
+    return tree
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

@@ -35,11 +35,46 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompt(Row):
-    """What a picture shall show."""
+class Request(Row):
+    """What a model is asked to write: `number` prompts on a topic."""
 
     text: str
     topic: str
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply(Row):
+    """One raw reply of a model that writes, before any reading of it; `about_id` is the row it was asked about."""
+
+    about_id: str
+    request: str
+    text: str
+    finish: str
+    num_tokens: int | None
+    origin: Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt(Row):
+    """What a picture shall show. The id of one that a model wrote is `<place>@<id of the reply>`."""
+
+    text: str
+    topic: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Row):
+    """Pictures of the user's own, what files they were, and what is asked about them and answered, as far as a table says.
+
+    `answers` holds each model's by its name.
+    """
+
+    pictures: list[str]
+    files: list[str]
+    instruction: str | None
+    topic: str | None
+    answers: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,12 +234,17 @@ class Negative(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Item(Row):
-    """A benchmark's question about pictures. `group` is the picture, the unit that intervals resample; `target` is JSON."""
+    """A benchmark's question, under its own name there. `group` is the picture, which intervals resample; `target` is JSON.
+
+    `after` names the question of the same group that is asked before it in one conversation.
+    """
 
     group: str
+    question_id: str
     question: str
     pictures: list[str]
     target: str
+    after: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +257,16 @@ class Answer(Row):
     text: str
     finish: str
     num_tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Row):
+    """What a model's answer to an item added to the benchmark's counts; `guessed` where the rule had nothing to go by."""
+
+    item_id: str
+    group: str
+    counts: dict[str, float]
+    guessed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,11 +343,15 @@ def _revive(kind: Any, value: Any) -> Any:
 
 
 ROW_TYPES: dict[str, type[Row]] = {
+    "requests": Request,
+    "replies": Reply,
     "prompts": Prompt,
+    "pictures": Sample,
     "images": Image,
     "ranking": RankedImage,
     "instructions": Instruction,
     "responses": Response,
+    "splits": Reply,
     "judgements": Judgement,
     "annotations": Annotation,
     "unbalanced": Pair,
@@ -306,6 +360,9 @@ ROW_TYPES: dict[str, type[Row]] = {
     "reference": Reference,
     "items": Item,
     "answers": Answer,
+    "to-judge": Item,
+    "judging": Answer,
+    "scores": Scored,
 }
 """Row type of each step's output, by the step's name up to its first slash."""
 

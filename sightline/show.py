@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from sightline.errors import RunError
 from sightline.plugin import suggest
+from sightline.report import comparison
 from sightline.rows import fields_of, place_of, to_record
 from sightline.store.runs import Run
 
@@ -27,6 +28,8 @@ PARENTS = {
     "images": ("prompt_id",),
 }
 """Fields of a step's rows that name the rows they came from. What annotators made hangs below the response it is about."""
+WRITTEN = ("replies/", "splits/")
+"""Steps of raw replies, which name what they are about."""
 
 
 def show(folder: Path, what: str | None, limit: int) -> Iterator[RenderableType]:
@@ -66,6 +69,35 @@ def results_table(run: Run) -> Table | None:
             cells = [_number(metric.get(column)) for column in ("base", "aligned", "difference")]
             table.add_row(f"{benchmark['benchmark']} ({benchmark['rule']})", metric["metric"], *cells, str(metric["n"]))
     return table
+
+
+def scores_table(benchmark: dict[str, Any]) -> Table:
+    """One benchmark's numbers for one file of answers, its splits among them."""
+    told = (
+        f"{benchmark['benchmark']}, rule: {benchmark['rule']}; {benchmark['n']} questions about {benchmark['pictures']} pictures"
+    )
+    table = Table("metric", "value, 95 % interval", "unit", "n", title=told, title_justify="left")
+    for metric in benchmark["metrics"]:
+        number = metric["answers"]
+        table.add_row(
+            metric["metric"],
+            number.get("reason") if number["value"] is None else _number(number),
+            metric["unit"],
+            str(metric["n"]),
+        )
+    guessed, empty = benchmark["guesses"]["answers"], benchmark["empty"]["answers"]
+    table.caption = f"{guessed} answers gave the rule nothing to go by, so it guessed; {empty} are empty"
+    return table
+
+
+def comparison_tables(compared: dict[str, Any]) -> Iterator[RenderableType]:
+    """A table for each benchmark that the runs share, and what a reader has to know of them."""
+    for benchmark in compared["benchmarks"]:
+        table = Table(*comparison.HEADER, title=comparison.title(benchmark), title_justify="left")
+        for row in comparison.rows(benchmark):
+            table.add_row(*map(escape, row))
+        yield table
+    yield from (escape(note) for note in comparison.notes(compared))
 
 
 def _number(value: dict[str, Any] | None) -> str:
@@ -110,6 +142,7 @@ def _branch(rows: dict[str, tuple[str, Any]], identity: str, tree: Tree, run: Ru
             branch.add(f"[dim]{name}[/dim] {escape(_plain(name, value, run))}")
     if step.startswith("responses/"):
         _add_annotations(rows, identity, branch, run)
+    _add_replies(rows, identity, branch, run)
     for name in PARENTS.get(step.partition("/")[0], ()):
         parent = getattr(row, name, None)
         if parent in rows:
@@ -121,6 +154,17 @@ def _add_annotations(rows: dict[str, tuple[str, Any]], response: str, branch: Tr
     for step, row in rows.values():
         if step.startswith(("annotations/", "judgements/")) and row.response_id == response:
             _branch(rows, row.id, branch, run)
+
+
+def _add_replies(rows: dict[str, tuple[str, Any]], identity: str, branch: Tree, run: Run) -> None:
+    """What a model wrote about a row; for an instruction, about its picture; for a prompt, the reply that it stands in."""
+    step, row = rows[identity]
+    about = {identity, identity.partition("@")[2]} if not step.startswith(WRITTEN) else set()
+    if step == "instructions":
+        about |= {ranked.id for other, ranked in rows.values() if other == "ranking" and ranked.image_id == row.image_id}
+    for other, reply in list(rows.values()):
+        if other.startswith(WRITTEN) and about & {reply.id, reply.about_id}:
+            _branch(rows, reply.id, branch, run)
 
 
 def _plain(name: str, value: Any, run: Run) -> str:

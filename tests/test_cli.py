@@ -15,12 +15,14 @@ from tests.conftest import QUICKSTART, REPOSITORY, Sightline
 
 VERBS = {
     "check": {"--set"},
+    "compare": {"--out", "--json"},
     "doctor": set(),
     "eval": {"--set", "--out"},
     "export": {"--format", "--merge", "--out"},
     "import": {"--format", "--out", "--images"},
     "make": {"--set", "--out"},
     "run": {"--set", "--out"},
+    "score": {"--answers", "--data", "--rule", "--set", "--json"},
     "show": {"--limit"},
     "train": {"--set", "--out"},
 }

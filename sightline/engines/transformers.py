@@ -29,7 +29,7 @@ class Transformers(LocalEngine):
     as long as the text (Llama 3.2's mask between the two, say) reads them once for each sample.
     """
 
-    roles: ClassVar[frozenset[str]] = frozenset({"vision_chat"})
+    roles: ClassVar[frozenset[str]] = frozenset({"vision_chat", "text_chat"})
     incidental: ClassVar[frozenset[str]] = frozenset({"device", "batch_size", "adapter"})  # the adapter counts by its files
 
     adapter: str | None = None
@@ -101,9 +101,14 @@ def load_processor(model: str, revision: str | None = None) -> Any:
 
 
 def turn(request: ChatRequest) -> list[dict[str, Any]]:
-    """The request as a conversation for a chat template: the pictures, then the text."""
+    """The request as a conversation for a chat template: the pictures, then the text, or the turns."""
+    turns = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in request.turns]
     pictures = [{"type": "image", "image": picture} for picture in request.pictures]
-    return [{"role": "user", "content": [*pictures, {"type": "text", "text": request.text}]}]
+    return [{**turns[0], "content": [*pictures, *turns[0]["content"]]}, *turns[1:]]
+
+
+def _length(request: ChatRequest) -> int:
+    return sum(len(text) for _, text in request.turns)
 
 
 class Chat:
@@ -119,7 +124,7 @@ class Chat:
 
     def chat(self, requests: Sequence[ChatRequest], decoding: Decoding) -> list[ChatReply]:
         """One reply a request, in order. Like lengths share a batch; what is sampled follows from a request's own seed alone."""
-        keys = [(len(r.pictures), len(r.text), first) for r, first in zip(requests, _same_prompt(requests), strict=True)]
+        keys = [(len(r.pictures), _length(r), first) for r, first in zip(requests, _same_prompt(requests), strict=True)]
 
         def answer(ordered: list[ChatRequest]) -> list[ChatReply]:
             return in_batches(ordered, self.batch_size, lambda batch: self._answer(batch, decoding), f"model {self.name}")
@@ -181,9 +186,9 @@ class Chat:
 
 
 def _same_prompt(requests: Sequence[ChatRequest]) -> list[int]:
-    """For each request, the place of the first one with the same text and the very same pictures."""
+    """For each request, the place of the first one with the same turns and the very same pictures."""
     first: dict[Any, int] = {}
-    asked = [(request.text, *map(id, request.pictures)) for request in requests]
+    asked = [(*request.turns, *map(id, request.pictures)) for request in requests]
     return [first.setdefault(prompt, at) for at, prompt in enumerate(asked)]
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from sightline.engines.roles import Decoding
 from sightline.errors import DataError
-from sightline.eval import Benchmark, Question, Scorer
+from sightline.eval import Benchmark, Question
 from sightline.eval.compare import Metric, Score, fraction, ratio
 from sightline.eval.vocabulary import Vocabulary
 from sightline.rows import Answer, Item
+from sightline.store.address import digest_file
 
 SILENT = "no answer mentions an object"
 
@@ -25,6 +27,13 @@ class Chair(Benchmark):
     The data folder holds COCO's files, instances*.json and captions*.json (several of each are joined), and CHAIR's synonyms.txt.
     What is there is the union of a picture's instances and of the objects that its captions mention.
     """
+
+    origin: ClassVar[str] = (
+        "instances_*.json and captions_*.json of COCO 2014 are at cocodataset.org (CC BY 4.0), its pictures, too;\n"
+        "synonyms.txt is in data of github.com/LisaAnne/Hallucination (BSD 2-Clause, by its README)."
+    )
+    answer_ids: ClassVar[Sequence[str]] = ("image_id", "question_id", "id")
+    answer_texts: ClassVar[Sequence[str]] = ("caption", "answer", "text", "response")
 
     rule: Literal["clean"] = "clean"
     """clean: words in lower case, plurals as their singular, listed phrases before single words; every mention counts."""
@@ -44,32 +53,15 @@ class Chair(Benchmark):
             # several short captions, as COCO's, are no measure of length; a single one is the picture's description
             words = len(captions[image][0].split()) if is_full else None
             target = {"truth": sorted(truth[image] | mentioned), "words": words}
-            found.append(Question(name, self.picture(place, name), self.prompt, target))
+            found.append(Question(str(image), name, self.picture(place, name), self.prompt, target))
         return found
 
-    def scorer(self, place: Path) -> Scorer:
+    def scores(self, place: Path, items: Sequence[Item], answers: Sequence[Answer]) -> list[Score]:
         vocabulary = Vocabulary.read(place / "synonyms.txt")
+        return [_score(item, answer.text, vocabulary) for item, answer in zip(items, answers, strict=True)]
 
-        def score(item: Item, answer: Answer) -> Score:
-            target = json.loads(item.target)
-            truth, mentions = set(target["truth"]), vocabulary.mentions(answer.text)
-            wrong = [mention for mention in mentions if mention.name not in truth]
-            num_words = len(answer.text.split())
-            counts = {
-                "captions": 1,
-                "mentions": len(mentions),
-                "hallucinated": len(wrong),
-                "flawed": bool(wrong),
-                "truth": len(truth),
-                "found": len(truth & {mention.name for mention in mentions}),
-                "words": num_words,
-            }
-            if target["words"] is not None:
-                counts |= {"described": 1, "described words": num_words, "reference words": target["words"]}
-            hallucinated = tuple(dict.fromkeys(mention.words for mention in wrong))
-            return Score(item.id, item.group, counts, hallucinated=hallucinated, truth=tuple(target["truth"]))
-
-        return score
+    def terms(self, place: Path) -> dict[str, Any]:
+        return {**super().terms(place), "synonyms.txt": digest_file(place / "synonyms.txt")}
 
     def metrics(self) -> list[Metric]:
         # a model that says nothing would have no flawed caption: that is no score
@@ -82,6 +74,26 @@ class Chair(Benchmark):
             ratio("words", "words", "captions", "captions", None, unit="words"),
             ratio("length_ratio", "described words", "reference words", "described", None),
         ]
+
+
+def _score(item: Item, text: str, vocabulary: Vocabulary) -> Score:
+    target = json.loads(item.target)
+    truth, mentions = set(target["truth"]), vocabulary.mentions(text)
+    wrong = [mention for mention in mentions if mention.name not in truth]
+    num_words = len(text.split())
+    counts = {
+        "captions": 1,
+        "mentions": len(mentions),
+        "hallucinated": len(wrong),
+        "flawed": bool(wrong),
+        "truth": len(truth),
+        "found": len(truth & {mention.name for mention in mentions}),
+        "words": num_words,
+    }
+    if target["words"] is not None:
+        counts |= {"described": 1, "described words": num_words, "reference words": target["words"]}
+    hallucinated = tuple(dict.fromkeys(mention.words for mention in wrong))
+    return Score(item.id, item.group, counts, hallucinated=hallucinated, truth=tuple(target["truth"]))
 
 
 def _instances(place: Path, vocabulary: Vocabulary) -> tuple[dict[int, str], dict[int, set[str]]]:

@@ -16,7 +16,7 @@ from sightline.store.runs import Run
 
 TEMPLATE = Path(__file__).parent / "card.md"
 LICENCE = "license:"
-FAMILIES = ("images", "ranking", "responses", "judgements")
+FAMILIES = ("replies", "images", "ranking", "responses", "splits", "judgements")
 """Steps whose rows say which model made them."""
 SIZES = (("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<1M", 10**6), ("1M<n<10M", 10**7))
 """The Hub's words for how many rows there are."""

@@ -1,58 +1,71 @@
-"""What models are asked about a picture, from templates."""
+"""What models are asked about a picture: where that comes from, and what templates make of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from string import Formatter
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from sightline.execute import Step, Use
-from sightline.rows import Instruction, RankedImage
+from sightline.execute import Step, Task, Use
+from sightline.make.slots import slots
+from sightline.plugin import Table
+from sightline.rows import Dropped, Instruction, Prompt, RankedImage
 from sightline.store.address import digest, seed_from
 
-SLOTS = ("prompt", "topic")
+INSTRUCTIONS = Table(
+    "instructions",
+    {
+        "templates": "sightline.make.instructions:Instructions",
+        "written": "sightline.make.written_instructions:WrittenInstructions",
+        "file": "sightline.make.instruction_file:InstructionFile",
+    },
+    default="templates",
+)
 
 
-def _known_slots(template: str) -> str:
-    try:
-        slots = [slot for _, slot, _, _ in Formatter().parse(template) if slot is not None]
-    except ValueError as error:
-        raise PydanticCustomError(
-            "bad_template", "{why}", {"why": str(error), "fix": "write a literal brace twice: {{ or }}"}
-        ) from error
-    for slot in slots:
-        if slot not in SLOTS:
-            fix = f"known: {', '.join('{' + known + '}' for known in SLOTS)}; write a literal brace twice"
-            raise PydanticCustomError("unknown_slot", "the template has an unknown slot '{slot}'", {"slot": slot, "fix": fix})
-    return template
+class InstructionSource(Step):
+    """Where instructions come from."""
+
+    def tasks(self, folder: Path | None) -> list[Task]:
+        """The steps that make them, the last one `instructions`. Files are read from `folder`; without one they are not."""
+        return [Task("instructions", self, ("ranking",))]
+
+    def foreseen(self, prompts: list[Prompt], folder: Path) -> str:
+        """What a check says of instructions for these prompts; a DataError where none of them will have one."""
+        return ""
 
 
-class Instructions(Step):
+class Instructions(InstructionSource):
     """Ask about each picture with one of the templates, chosen by the run's seed."""
 
-    templates: list[Annotated[str, AfterValidator(_known_slots)]] = Field(min_length=1)
+    templates: list[Annotated[str, slots("prompt", "topic")]] = Field(min_length=1)
     """Texts in which {prompt} is what the picture was asked to show, and {topic} its topic."""
     all: bool = False
     """Ask with every template instead of one."""
 
-    def make(self, use: Use, pictures: list[RankedImage]) -> Iterator[Instruction]:  # type: ignore[override]
+    def make(self, use: Use, pictures: list[RankedImage]) -> Iterator[Instruction | Dropped]:  # type: ignore[override]
         for ranked in pictures:
-            for template in self._chosen(use.seed, ranked):
-                text = template.format(prompt=ranked.prompt, topic=ranked.topic)
-                yield Instruction(
-                    id=digest("instruction", ranked.id, text),
-                    key=ranked.key,
-                    text=text,
-                    pictures=[ranked.picture],
-                    prompt=ranked.prompt,
-                    topic=ranked.topic,
-                    image_id=ranked.image_id,
-                )
+            for template in chosen(self.templates, self.all, use.seed, ranked):
+                yield instruction(ranked, template.format(prompt=ranked.prompt, topic=ranked.topic))
 
-    def _chosen(self, seed: int, ranked: RankedImage) -> list[str]:
-        if self.all:
-            return list(dict.fromkeys(self.templates))
-        return [self.templates[seed_from(seed, ranked.prompt_id, "template") % len(self.templates)]]
+
+def chosen(texts: list[str], every: bool, seed: int, ranked: RankedImage) -> list[str]:
+    """One of the texts, by the seed and the prompt; or each once."""
+    if every:
+        return list(dict.fromkeys(texts))
+    return [texts[seed_from(seed, ranked.prompt_id, "template") % len(texts)]]
+
+
+def instruction(ranked: RankedImage, text: str) -> Instruction:
+    """The text as an instruction about the picture."""
+    return Instruction(
+        id=digest("instruction", ranked.id, text),
+        key=ranked.key,
+        text=text,
+        pictures=[ranked.picture],
+        prompt=ranked.prompt,
+        topic=ranked.topic,
+        image_id=ranked.image_id,
+    )

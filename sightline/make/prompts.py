@@ -1,26 +1,53 @@
-"""Text-to-image prompts, from outside."""
+"""Text-to-image prompts: where they come from, and those of a file."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sightline.engines import Engine
 from sightline.errors import DataError
+from sightline.execute import Executor, Tally
+from sightline.make.lines import lines_of, record_of
 from sightline.plugin import Plugin, Table
 from sightline.rows import Dropped, Prompt
 from sightline.store.address import digest
 
-PROMPTS = Table("prompts", {"file": "sightline.make.prompts:PromptFile"})
+PROMPTS = Table(
+    "prompts", {"file": "sightline.make.prompts:PromptFile", "written": "sightline.make.written_prompts:WrittenPrompts"}
+)
+
+FORM = '{"text": "...", "topic": "..."}'
 
 
 class PromptSource(Plugin):
     """Where prompts come from."""
 
+    def engine_roles(self) -> dict[str, str]:
+        """Engines that this source asks: name -> role."""
+        return {}
+
     def read(self, folder: Path) -> tuple[list[Prompt], list[Dropped]]:
         """Prompts and what was refused; paths start from `folder`, or from here."""
         raise NotImplementedError
+
+    def obtain(
+        self, hands: Executor, folder: Path, painter: Engine | None, on_step: Callable[[Tally], None]
+    ) -> tuple[list[Prompt], list[Dropped]]:
+        """The prompts of a run, all of which the painter can read; `on_step` hears of the steps that it takes to have them."""
+        prompts, dropped = self.read(folder)
+        if painter is not None:
+            refuse_unknown_words(prompts, painter, self.place())
+        return prompts, dropped
+
+    def foreseen(self, folder: Path, painter: Engine | None) -> tuple[list[Prompt] | None, str]:
+        """What a check knows before a run: the prompts, None where they are not there yet, and a line about them."""
+        prompts, dropped = self.read(folder)
+        if painter is not None:
+            refuse_unknown_words(prompts, painter, self.place())
+        topics = len({prompt.topic for prompt in prompts})
+        twice = f", {len(dropped)} duplicates left out" if dropped else ""
+        return prompts, f"prompts {self.place()}: {len(prompts)} over {topics} topics{twice}"
 
     def place(self) -> str:
         """What to name in messages."""
@@ -39,7 +66,7 @@ class PromptFile(PromptSource):
         prompts: dict[str, Prompt] = {}
         dropped = []
         for number, (text, topic) in self._lines(folder):
-            prompt_id = digest("prompt", text)
+            prompt_id = prompt_key(text)
             if prompt_id in prompts:
                 dropped.append(
                     Dropped(key=prompt_id, reason="duplicate prompt", row_id=prompt_id, detail=f"line {number}: {text}")
@@ -56,36 +83,24 @@ class PromptFile(PromptSource):
         return self.path
 
     def _lines(self, folder: Path) -> Iterator[tuple[int, tuple[str, str]]]:
-        path = Path(self.path) if Path(self.path).exists() else folder / self.path
-        parse = self._from_json if path.suffix == ".jsonl" else self._from_text
-        for number, line in enumerate(_decoded(path).splitlines(), start=1):
-            if line.strip():
-                yield number, parse(line, f"{self.path}, line {number}")
+        parse = self._from_json if Path(self.path).suffix == ".jsonl" else self._from_text
+        for number, line in lines_of(self.path, folder, "prompts"):
+            yield number, parse(line, f"{self.path}, line {number}")
 
     def _from_text(self, line: str, where: str) -> tuple[str, str]:
         return line.strip(), self.topic
 
     def _from_json(self, line: str, where: str) -> tuple[str, str]:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(where, f"this is not JSON: {error}", 'write {"text": "...", "topic": "..."}') from error
-        text, topic = (record.get("text"), record.get("topic", self.topic)) if isinstance(record, dict) else (None, None)
+        record = record_of(line, where, FORM)
+        text, topic = record.get("text"), record.get("topic", self.topic)
         if not isinstance(text, str) or not text.strip() or not isinstance(topic, str):
-            raise DataError(where, "no prompt is here", 'write {"text": "...", "topic": "..."}, both as text')
+            raise DataError(where, "no prompt is here", f"write {FORM}, both as text")
         return text.strip(), topic.strip()
 
 
-def _decoded(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}", "this is not UTF-8", "save the file as UTF-8") from error
-    except OSError as error:
-        raise DataError(
-            str(path), f"the prompts cannot be read ({error.strerror})", "give the path from the recipe's folder"
-        ) from error
+def prompt_key(text: str) -> str:
+    """By which all rows of a prompt go."""
+    return digest("prompt", text)
 
 
 def refuse_unknown_words(prompts: list[Prompt], painter: Engine, where: str) -> None:

@@ -43,7 +43,7 @@ def provenance(evidence: Evidence) -> Provenance:
 
 def _models(evidence: Evidence) -> list[Model]:
     found: dict[tuple[str, str, str], Model] = {}
-    for family in ("images", "ranking", "responses", "judgements"):
+    for family in ("replies", "images", "ranking", "responses", "splits", "judgements"):
         for step in evidence.steps_of(family):
             for origin in _origins(evidence.rows_of(step)):
                 who = (origin.engine, origin.model, origin.revision)

@@ -47,6 +47,8 @@ def recompute(network: Any) -> None:
 def _with_adapter(network: Any, section: Train, adapted: list[str], whole: list[str]) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    from sightline.train.adapters import fuse
+
     config = LoraConfig(
         r=section.lora.rank,
         lora_alpha=section.lora.alpha,
@@ -57,7 +59,9 @@ def _with_adapter(network: Any, section: Train, adapted: list[str], whole: list[
     )
     torch.manual_seed(section.seed or 0)  # adapters start from random numbers
     with quiet():
-        return get_peft_model(network, config)
+        adapted_network = get_peft_model(network, config)
+    fuse(adapted_network)
+    return adapted_network
 
 
 def lora_pattern(network: nn.Module, part: str) -> str:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from sightline.engines.roles import ChatRequest, Decoding
-from sightline.engines.transformers import Chat, Transformers, _Sampler
+from sightline.engines.transformers import Chat, Transformers, _Sampler, turn
 from sightline.errors import RecipeError
 from sightline.miniature import world
 from tests import standins
@@ -90,6 +90,16 @@ def _prompts_read(chat: Chat) -> list[int]:
     return read
 
 
+def test_the_same_question_after_other_turns_is_another_prompt(pictures):
+    chat = section().load()
+    talks = ((), (("Is there a cat?", "Yes."),), (("Is there a cat?", "No."),))
+    asked = [ChatRequest("Describe the picture.", (pictures[0],), earlier=talk) for talk in (*talks, *talks)]
+    read = _prompts_read(chat)
+    replies = chat.chat(asked, GREEDY)
+    assert read == [3]
+    assert replies == [chat.chat([request], GREEDY)[0] for request in asked]
+
+
 def test_a_picture_that_many_samples_are_asked_about_is_encoded_once(pictures):
     chat, encoded = section(batch_size=8).load(), []
     chat.model.model.vision_tower.register_forward_hook(lambda tower, given, found: encoded.append(len(found[0])))
@@ -105,6 +115,17 @@ def test_a_model_with_inputs_of_another_kind_reads_a_prompt_for_each_sample(pict
     read = _prompts_read(chat)
     assert chat.chat(asked, SAMPLED) == shared
     assert read == [3]
+
+
+def test_earlier_turns_stand_before_the_question_and_the_picture_before_the_first(policy, pictures):
+    asked = ChatRequest("And a cup?", (pictures[0],), earlier=(("Is there a cat?", "Yes."), ("A dog?", "No.")))
+    read = policy.processor.apply_chat_template(turn(asked), tokenize=False, add_generation_prompt=True)
+    words = read.replace("</s>", " ").split()
+    assert (
+        words == "USER: <image> Is there a cat? ASSISTANT: Yes. USER: A dog? ASSISTANT: No. USER: And a cup? ASSISTANT:".split()
+    )
+    (reply,) = policy.chat([asked], Decoding(max_tokens=4))
+    assert reply.num_tokens
 
 
 def test_a_seed_decides_what_is_sampled(policy, pictures):

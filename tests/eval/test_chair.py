@@ -9,9 +9,9 @@ import pytest
 
 from sightline.errors import DataError
 from sightline.eval.chair import Chair
-from sightline.eval.compare import Comparison, Counts, Number, Score
 from sightline.miniature import heldout
-from sightline.rows import Answer, Item
+
+from .conftest import measured, scored
 
 
 @pytest.fixture
@@ -33,23 +33,8 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def scored(place: Path, texts: list[str]) -> list[Score]:
-    chair = Chair(kind="chair", data=str(place))
-    score = chair.scorer(place)
-    found = []
-    for number, (question, text) in enumerate(zip(chair.questions(place), texts, strict=True)):
-        target = json.dumps(question.target)
-        item = Item(id=str(number), key=question.group, group=question.group, question=question.text, pictures=[], target=target)
-        answer = Answer(
-            id="", key=item.key, item_id=item.id, group=item.group, question=item.question, text=text, finish="stop", num_tokens=1
-        )
-        found.append(score(item, answer))
-    return found
-
-
-def measured(place: Path, texts: list[str]) -> dict[str, Number]:
-    comparison = Comparison({"base": Counts.of(scored(place, texts))}, draws=200, seed=0)
-    return {metric.name: comparison.number(metric, "base") for metric in Chair(kind="chair", data=str(place)).metrics()}
+def chair(place: Path) -> Chair:
+    return Chair(kind="chair", data=str(place))
 
 
 def test_truth_is_the_union_of_instances_and_captions(data: Path) -> None:
@@ -59,7 +44,7 @@ def test_truth_is_the_union_of_instances_and_captions(data: Path) -> None:
 
 def test_numbers_equal_hand_counts(data: Path) -> None:
     texts = ["Two kittens, a mug, a mug and a boat.", "A car with a car behind a tree, a tree.", "A park."]
-    numbers = measured(data, texts)
+    numbers = measured(chair(data), data, texts)
     # mentions 4 + 4 + 0, hallucinated 1 + 2 + 0; found 2 of 2, 1 of 2, 0 of 1
     assert numbers["CHAIR_i"].value == pytest.approx(100 * 3 / 8)
     assert numbers["CHAIR_s"].value == pytest.approx(100 * 2 / 3)
@@ -72,14 +57,14 @@ def test_numbers_equal_hand_counts(data: Path) -> None:
 
 
 def test_hallucinated_words_are_kept_as_written_once_each(data: Path) -> None:
-    first, second, _ = scored(data, ["Ships, ships and a kitten", "a Tree", ""])
+    first, second, _ = scored(chair(data), data, ["Ships, ships and a kitten", "a Tree", ""])
     assert first.hallucinated == ("Ships", "ships")
     assert second.hallucinated == ("Tree",)
     assert first.truth == ("cat", "cup")
 
 
 def test_a_model_that_says_nothing_has_no_chair_and_no_coverage(data: Path) -> None:
-    numbers = measured(data, ["", "", ""])
+    numbers = measured(chair(data), data, ["", "", ""])
     assert (numbers["CHAIR_i"].value, numbers["CHAIR_s"].value) == (None, None)
     assert numbers["CHAIR_s"].reason == "no answer mentions an object"
     assert numbers["coverage"].value == 0
@@ -91,7 +76,7 @@ def test_several_captions_a_picture_are_no_measure_of_length(data: Path) -> None
     captions = json.loads(path.read_text())
     captions["annotations"].append({"id": 9, "image_id": 1, "caption": "A kitten"})
     path.write_text(json.dumps(captions))
-    numbers = measured(data, ["a cat", "a car", "a tree"])
+    numbers = measured(chair(data), data, ["a cat", "a car", "a tree"])
     assert numbers["length_ratio"].n == 0
     assert numbers["coverage"].n == 3
 
@@ -121,7 +106,7 @@ def test_other_files_are_refused_with_what_they_lack(data: Path, name: str, cont
 
 def test_the_true_descriptions_of_the_heldout_scenes_are_without_fault() -> None:
     captions = json.loads((heldout.FOLDER / "captions.json").read_text())["annotations"]
-    numbers = measured(heldout.FOLDER, [entry["caption"] for entry in captions])
+    numbers = measured(chair(heldout.FOLDER), heldout.FOLDER, [entry["caption"] for entry in captions])
     assert (numbers["CHAIR_i"].value, numbers["coverage"].value, numbers["length_ratio"].value) == (0, 100, 100)
     # what 600 clean captions can rule out: Wilson's upper end of 0 of 600
     assert numbers["CHAIR_i"].high == pytest.approx(0.636, abs=0.001)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sightline.execute import Step, Use
+from sightline.execute import Step, Task, Use
 from sightline.plugin import Plugin, Table
 from sightline.rows import Annotation, Dropped, Judgement, Response
 
@@ -36,6 +36,11 @@ class Annotator(Plugin):
     def reading(self, name: str, folder: Path | None = None) -> Reading:
         """The step that turns raw replies into annotations, without an engine. `folder` as above."""
         raise NotImplementedError
+
+    def tasks(self, name: str, folder: Path | None, answers: tuple[str, ...]) -> list[Task]:
+        """This annotator's steps, which take the answers of those steps; the last of them is `annotations/<name>`."""
+        asking = Task(f"judgements/{name}", self.asking(name, folder), answers)
+        return [asking, Task(f"annotations/{name}", self.reading(name, folder), (*answers, asking.name))]
 
 
 class Asking(Step):
