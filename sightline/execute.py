@@ -59,6 +59,8 @@ class Step(Plugin):
     """Makes rows from rows. A subclass is its own recipe section."""
 
     version: ClassVar[int] = 1  # raise it when the same rows would now give different rows
+    may_be_empty: ClassVar[bool] = False
+    """A run goes on where no row is left after this step."""
 
     def engine_roles(self) -> dict[str, str]:
         """Engines this step uses: name -> role."""
