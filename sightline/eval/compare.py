@@ -254,8 +254,9 @@ class Comparison:
         """True where the metric counts hits among items of which no two share a picture."""
         if not metric.is_outcome or metric.fraction is None:
             return False
-        whole = metric.fraction[1]
-        return all(counts.column(whole).max() <= 1 for counts in self.counts.values())
+        wholes = [counts.column(metric.fraction[1]) for counts in self.counts.values()]
+        # where a judge's replies are missing, the models are not rated on the same answers
+        return all(whole.max() <= 1 and np.array_equal(whole, wholes[0]) for whole in wholes)
 
 
 def refuse_different_items(models: Mapping[str, Counts]) -> None:

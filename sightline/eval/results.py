@@ -12,6 +12,8 @@ from sightline.eval.compare import Comparison, Counts, Difference, Metric, Numbe
 from sightline.rows import Answer, Item
 
 NUM_EXAMPLES = 12
+UNUSABLE = ("unreadable", "unjudged")
+"""Columns that count a judge's replies which could not be read, or not be had."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Line:
 class Outcome:
     """A benchmark's lines, and what a reader has to know of its answers; the counts are by model.
 
-    `suffix` was added to each question for the aligned model.
+    `suffix` was added to each question for the aligned model. `judge` says who rated the answers and how it was asked, where one
+    did and is known; `unreadable` and `unjudged` count its replies that could not be read, or not be had.
     """
 
     benchmark: str
@@ -49,7 +52,10 @@ class Outcome:
     guesses: dict[str, int]
     cut: dict[str, int]
     empty: dict[str, int]
+    unreadable: dict[str, int]
+    unjudged: dict[str, int]
     suffix: str = ""
+    judge: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         about = {key: value for key, value in asdict(self).items() if key != "lines"}
@@ -109,12 +115,22 @@ def outcome(name: str, kind: str, rule: str, lines: list[Line], items: list[Item
         guesses={who: sum(score.guessed for score in sheet.scores) for who, sheet in sheets.items()},
         cut={who: sum(answer.finish == "length" for answer in sheet.answers) for who, sheet in sheets.items()},
         empty={who: sum(not answer.text.strip() for answer in sheet.answers) for who, sheet in sheets.items()},
+        unreadable={who: _sum(sheet, "unreadable") for who, sheet in sheets.items()},
+        unjudged={who: _sum(sheet, "unjudged") for who, sheet in sheets.items()},
     )
+
+
+def _sum(sheet: Sheet, column: str) -> int:
+    return round(sum(score.counts.get(column, 0) for score in sheet.scores))
 
 
 def examples(benchmark: str, items: Sequence[Item], sheets: Mapping[str, Sheet], number: int, seed: int) -> list[dict[str, Any]]:
     """Pictures with what each model says of them: half, where so many are, of those where the models differ."""
-    shown = [place for place in range(len(items)) if all(sheet.scores[place].truth is not None for sheet in sheets.values())]
+    shown = [
+        place
+        for place, item in enumerate(items)
+        if item.pictures and all(sheet.scores[place].truth is not None for sheet in sheets.values())
+    ]
     texts = [{sheet.answers[place].text for sheet in sheets.values()} for place in range(len(items))]
     changed = _shuffled([place for place in shown if len(texts[place]) > 1], seed)
     same = _shuffled([place for place in shown if len(texts[place]) == 1], seed)
