@@ -18,6 +18,7 @@ from sightline.eval.answer_files import records
 from sightline.eval.compare import Better, Metric, Score, Sums, divided
 from sightline.eval.yes_no import clean
 from sightline.rows import Answer, Item
+from sightline.store.address import digest_file
 
 GENERATIVE = "generative"
 DIMENSIONS = {
@@ -121,6 +122,10 @@ class Amber(Benchmark):
         says_no, is_no = verdict == "no", truth == "no"
         counts = {"asked": 1, "right": verdict == truth, "no": is_no, "says no": says_no, "hit": says_no and is_no}
         return {f"{name} {column}": count for name in ("all", *DIMENSIONS[kind]) for column, count in counts.items()}, guessed
+
+    def terms(self, place: Path) -> dict[str, Any]:
+        folder = _files(place)[1]
+        return {**super().terms(place), **{name: digest_file(folder / name) for name in ("relation.json", "safe_words.txt")}}
 
     def metrics(self) -> list[Metric]:
         """The AMBER score, then the numbers of descriptions, then those of all yes/no questions and of each dimension."""

@@ -102,7 +102,9 @@ def test_every_number_carries_its_interval_and_n(results: dict[str, Any]) -> Non
             for who in ("base", "aligned"):
                 assert line[who]["low"] <= line[who]["value"] <= line[who]["high"]
                 assert line[who]["interval"] in ("wilson", "bootstrap")
-            assert {"value", "low", "high", "p", "test", "resolvable"} <= line["difference"].keys()
+            change = line["difference"]
+            assert {"value", "low", "high", "p", "test"} <= change.keys()
+            assert ("resolvable" in change) == (change["high"] - change["low"] > 1e-6)
 
 
 def test_examples_show_what_each_model_hallucinated(results: dict[str, Any]) -> None:
@@ -127,6 +129,7 @@ def test_scoring_again_asks_nothing(tmp_path: Path) -> None:
     assert Looker.asked == []
     assert [tally.name for tally in steps] == [
         "items/pope", "items/chair", "answers/pope-base", "answers/chair-base", "answers/pope-aligned", "answers/chair-aligned",
+        "scores/pope-base", "scores/pope-aligned", "scores/chair-base", "scores/chair-aligned",
     ]  # fmt: skip
     evaluated(tmp_path, benchmarks=[{**BOTH[0], "rule": "clean"}])
     assert Looker.asked == []
