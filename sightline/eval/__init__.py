@@ -269,7 +269,9 @@ def located(benchmark: Benchmark, folder: Path | None = None) -> Path:
     try:
         return find_data(benchmark.data, folder)
     except DataError as error:
-        fix = error.fix if benchmark.data.startswith(MINIATURE) else f"set the benchmark's data to its place. {_origin(benchmark)}"
+        fix = (
+            error.fix if benchmark.data.startswith(MINIATURE) else f"set the benchmark's data to its place. {_origin(benchmark)}"
+        )
         raise DataError(f"benchmark {benchmark.title}, data {error.where}", error.problem, fix) from error
 
 

@@ -72,7 +72,7 @@ class Cast:
 
 
 def quick(recipe: str) -> Iterator[str]:
-    """Settings that make the work small: few tokens, a step or two. What random weights write has no end, so cut answers count."""
+    """Settings that make the work small: few tokens, a step or two. What random weights write does not end, and counts."""
     found, _ = read(recipe)
     yield from ("execution.threads=1", "execution.shard_size=4", "eval.draws=100", "make.pairs.allow_cut=true")
     yield from ("make.responses.decoding.max_tokens=6", "train.epochs=1", "train.batch_size=2", "train.accumulation=1")
