@@ -142,13 +142,14 @@ class DrawnAnswers(Answers):
     def make(self, use: Use, instructions: list[Instruction]) -> Iterator[Response | Dropped]:  # type: ignore[override]
         own = []
         for instruction in instructions:
-            if self._is_drawn(use.seed, instruction):
+            if self.is_drawn(use.seed, instruction):
                 own.append(instruction)
             else:
                 yield Dropped(key=instruction.key, reason="others of the pool were drawn", row_id=instruction.id)
         if own:  # else the engine need not be loaded
             yield from super().make(use, own)
 
-    def _is_drawn(self, seed: int, instruction: Instruction) -> bool:
+    def is_drawn(self, seed: int, instruction: Instruction) -> bool:
+        """Whether this member is one of those that answer it, which each of them finds out by itself."""
         order = sorted(self.pool, key=lambda name: digest("draw", seed, instruction.id, name))
         return self.name in order[: self.draw]

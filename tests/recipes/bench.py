@@ -1,4 +1,4 @@
-"""A question or two of each benchmark that the recipes name, in the published files' form and in the places that the recipes say."""
+"""A question or two of each benchmark that the recipes name, in the published files' form, where the recipes look for them."""
 
 from __future__ import annotations
 
