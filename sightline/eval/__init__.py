@@ -39,6 +39,8 @@ BENCHMARKS = Table(
     {
         "pope": "sightline.eval.pope:Pope",
         "chair": "sightline.eval.chair:Chair",
+        "object_halbench": "sightline.eval.object_halbench:ObjectHalBench",
+        "alt_text": "sightline.eval.alt_text:AltText",
         "mmbench": "sightline.eval.mmbench:MMBench",
         "scienceqa": "sightline.eval.scienceqa:ScienceQa",
         "vqav2": "sightline.eval.vqav2:VqaV2",

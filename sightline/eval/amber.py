@@ -189,10 +189,10 @@ def _descriptions(slack: float) -> list[Metric]:
 def _answers(name: str, slack: float) -> list[Metric]:
     """The numbers of a dimension, or of all; what they look for is a No."""
     asked, right, hit, says_no, no = (f"{name} {column}" for column in ("asked", "right", "hit", "says no", "no"))
-    split = "yes/no" if name == "all" else name
+    split, of = (None, " (yes/no)") if name == "all" else (name, "")
     no_no, no_false = "no answer was read as no", "no question has no for its answer"
     accuracy = Metric(
-        "accuracy",
+        f"accuracy{of}",
         _share(right, asked, slack),
         asked,
         "higher",
@@ -201,12 +201,12 @@ def _answers(name: str, slack: float) -> list[Metric]:
         is_outcome=True,
         needs=asked,
     )
-    f1 = Metric("F1", _f1(name, slack), asked, "higher", split=split, needs=asked, undefined=f"{no_no}, or {no_false}")
+    f1 = Metric(f"F1{of}", _f1(name, slack), asked, "higher", split=split, needs=asked, undefined=f"{no_no}, or {no_false}")
     return [
         accuracy,
         f1,
-        _metric("precision", hit, says_no, asked, "higher", slack, split=split, undefined=no_no),
-        _metric("recall", hit, no, asked, "higher", slack, split=split, undefined=no_false),
+        _metric(f"precision{of}", hit, says_no, asked, "higher", slack, split=split, undefined=no_no),
+        _metric(f"recall{of}", hit, no, asked, "higher", slack, split=split, undefined=no_false),
     ]
 
 
