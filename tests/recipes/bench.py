@@ -18,7 +18,7 @@ def lay_out(root: Path) -> None:
     """Everything in `root/benchmarks`."""
     place = root / "benchmarks"
     _put(place, "coco/val2014", *(f"COCO_val2014_{number:012d}.jpg" for number in (1, 2)))
-    for lay in (_pope, _amber, _mme, _mmbench, _scienceqa, _textvqa, _vqav2, _hallusionbench, _judged):
+    for lay in (_pope, _amber, _mme, _mmbench, _scienceqa, _textvqa, _vqav2, _hallusionbench, _alt_text, _judged):
         lay(place)
 
 
@@ -101,6 +101,12 @@ def _hallusionbench(place: Path) -> None:
     row = {"category": "VS", "subcategory": "map", "set_id": "0", "figure_id": "0", "question_id": "0", "visual_input": "1"}
     row |= {"question": YES_NO[0][0], "gt_answer": "1", "gt_answer_details": "It is there.", "filename": "VS/map/0_0.png"}
     _write(place / "hallusionbench/HallusionBench.json", [row])
+
+
+def _alt_text(place: Path) -> None:
+    _put(place, "alt-text/pictures", "1.jpg", "2.jpg")
+    rows = [{"idx": n, "question": f"Post {n}?", "chosen": f"a red cup, {n} of two", "image_path": f"{n}.jpg"} for n in (1, 2)]
+    _lines(place / "alt-text/test.jsonl", rows)
 
 
 def _judged(place: Path) -> None:
