@@ -66,11 +66,8 @@ def _used(usage: dict[str, float | None]) -> list[str]:
     """Calls, tokens and cost; empty cells where no server was asked."""
     if not usage:
         return [""] * 4
-    numbers = [usage.get(what) for what in ("calls", "input_tokens", "output_tokens", "cost")]
-    return [
-        "unknown" if number is None else f"{number:,.4g}" if what == 3 else f"{number:,.0f}"
-        for what, number in enumerate(numbers)
-    ]
+    forms = {"calls": ",.0f", "input_tokens": ",.0f", "output_tokens": ",.0f", "cost": ",.4g"}
+    return ["unknown" if (number := usage.get(what)) is None else format(number, form) for what, form in forms.items()]
 
 
 def results_table(run: Run) -> Table | None:

@@ -271,15 +271,14 @@ def located(benchmark: Benchmark, folder: Path | None = None) -> Path:
     try:
         return find_data(benchmark.data, folder)
     except DataError as error:
-        fix = (
-            error.fix if benchmark.data.startswith(MINIATURE) else f"set the benchmark's data to its place. {_origin(benchmark)}"
-        )
+        of_ours = benchmark.data.startswith(MINIATURE)
+        fix = error.fix if of_ours else f"set the benchmark's data to its place. {_origin(benchmark)}"
         raise DataError(f"benchmark {benchmark.title}, data {error.where}", error.problem, fix) from error
 
 
-def look(benchmark: Benchmark, folder: Path | None = None) -> str:
+def look(section: Eval, benchmark: Benchmark, folder: Path | None = None) -> str:
     """What a benchmark asks, in a line; a UserError where its data, its pictures or a package is missing. Nothing is stored."""
-    questions = benchmark.questions(located(benchmark, folder))
+    questions = limited(benchmark.questions(located(benchmark, folder)), section.limit, section.seed)
     pictures = {question.picture for question in questions if isinstance(question.picture, Path)}
     lacking = sorted(picture for picture in pictures if not picture.is_file())
     if lacking:
