@@ -15,7 +15,7 @@ import yaml
 from sightline import eval as evaluation
 from sightline import make as making
 from sightline.engines.weights import is_cached, locate
-from sightline.errors import RecipeError, UserError
+from sightline.errors import DataError, MissingPackage, RecipeError, UserError
 from sightline.execute import Silent, Watch
 from sightline.formats.validate import Fault, faults
 from sightline.recipe import Recipe, read
@@ -79,10 +79,10 @@ class Findings:
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """What the block finds missing is listed, so that a user can mend all of it at once."""
+        """What the block finds missing is listed, so that a user can mend it all at once; what training refuses is raised."""
         try:
             yield
-        except UserError as error:
+        except (DataError, RecipeError, MissingPackage) as error:
             self.missing.append(error)
 
 
