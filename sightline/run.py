@@ -62,6 +62,7 @@ def run(
 ) -> Run:
     """Make, train, evaluate and report; returns the run's folder, open."""
     with opened(recipe, out, overrides, watch) as work:
+        _require_benchmarks(work)
         if work.recipe.train:
             _train(work)
         else:
@@ -97,6 +98,7 @@ def evaluate(
 ) -> Run:
     """Run the recipe's benchmarks on the model before and after, after training it where that is missing."""
     with opened(recipe, out, overrides, watch) as work:
+        _require_benchmarks(work)
         if work.recipe.train and not (work.recipe.eval and work.recipe.eval.adapter):
             _train(work)
         _evaluate(work)
@@ -203,6 +205,12 @@ def _evaluate(work: Work) -> None:
         section = section.model_copy(update={"suffix": work.recipe.asking()})
     results = evaluation.evaluate(section, work.executor, _models(work), _timed(work), work.folder)
     work.run.note(results=results.to_json())
+
+
+def _require_benchmarks(work: Work) -> None:
+    """DataError before hours of making and training where a benchmark's data is not here."""
+    for benchmark in work.recipe.eval.benchmarks if work.recipe.eval else ():
+        evaluation.located(benchmark, work.folder)
 
 
 def _models(work: Work) -> dict[str, Engine]:

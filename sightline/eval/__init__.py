@@ -239,7 +239,7 @@ class _Asked:
 def _ask(
     section: Eval, benchmark: Benchmark, executor: Executor, on_step: Callable[[Tally], None] | None, folder: Path | None
 ) -> _Asked:
-    place = find_data(benchmark.data, folder)
+    place = located(benchmark, folder)
     questions = limited(benchmark.questions(place), section.limit, section.seed)
     if not questions:
         raise DataError(str(place), f"{benchmark.title} asks nothing here", "give a data folder with questions")
@@ -264,6 +264,33 @@ def find_data(data: str, folder: Path | None = None) -> Path:
     if not place.exists():
         raise DataError(data, "no such data", suggest(data, known))
     return place
+
+
+def located(benchmark: Benchmark, folder: Path | None = None) -> Path:
+    """Where a benchmark's data is; DataError that says where to get it where it is not."""
+    try:
+        return find_data(benchmark.data, folder)
+    except DataError as error:
+        of_ours = benchmark.data.startswith(MINIATURE)
+        fix = error.fix if of_ours else f"set the benchmark's data to its place. {_origin(benchmark)}"
+        raise DataError(f"benchmark {benchmark.title}, data {error.where}", error.problem, fix) from error
+
+
+def look(section: Eval, benchmark: Benchmark, folder: Path | None = None) -> str:
+    """What a benchmark asks, in a line; a UserError where its data, its pictures or a package is missing. Nothing is stored."""
+    questions = limited(benchmark.questions(located(benchmark, folder)), section.limit, section.seed)
+    pictures = {question.picture for question in questions if isinstance(question.picture, Path)}
+    lacking = sorted(picture for picture in pictures if not picture.is_file())
+    if lacking:
+        more = f", nor {len(lacking) - 1:,} more of {len(pictures):,}" if len(lacking) > 1 else ""
+        fix = f"set the benchmark's pictures to their folder. {_origin(benchmark)}"
+        raise DataError(f"benchmark {benchmark.title}, pictures", f"{lacking[0]} is not here{more}", fix)
+    groups = len({question.group for question in questions})
+    return f"benchmark {benchmark.title}: {len(questions):,} questions about {groups:,} pictures"
+
+
+def _origin(benchmark: Benchmark) -> str:
+    return " ".join(benchmark.origin.split())
 
 
 def limited(questions: Sequence[Question], limit: int | None, seed: int) -> list[Question]:
