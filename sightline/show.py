@@ -37,8 +37,7 @@ def show(folder: Path, what: str | None, limit: int) -> Iterator[RenderableType]
     if what is None:
         yield steps_table(run)
         results = results_table(run)
-        if results is not None:
-            yield results
+        yield from filter(None, (results, lmms_eval_table(run)))
     elif what in run.manifest["steps"]:
         yield rows_table(run, what, limit)
     else:
@@ -68,6 +67,30 @@ def results_table(run: Run) -> Table | None:
             cells = [_number(metric.get(column)) for column in ("base", "aligned", "difference")]
             table.add_row(f"{benchmark['benchmark']} ({benchmark['rule']})", metric["metric"], *cells, str(metric["n"]))
     return table
+
+
+def lmms_eval_table(run: Run) -> Table | None:
+    """Numbers by lmms-eval, with the standard error where it is the metric's own; None where none of its tasks has run."""
+    path = run.folder / "results.json"
+    found = json.loads(path.read_text()).get("lmms_eval") if path.exists() else None
+    if not found:
+        return None
+    title = f"lmms-eval {found['packages']['lmms-eval']}: its own numbers and standard errors"
+    table = Table("task", "metric", "before", "after", "n", title=title, title_justify="left")
+    for task in found["tasks"]:
+        for metric in task["metrics"]:
+            cells = [_theirs(metric.get(who)) for who in ("base", "aligned")]
+            table.add_row(task["task"], metric["metric"], *cells, str(task["n"] or "–"))
+    why = [f"{task} was not recomputed: {reason}" for task, reason in found["not_recomputed"].items()]
+    table.caption = "\n".join(why) or None
+    return table
+
+
+def _theirs(number: dict[str, Any] | None) -> str:
+    if number is None:
+        return "–"
+    error = number.get("stderr_clt", number.get("stderr"))
+    return f"{number['value']:.4g}" + (f" ± {error:.2g}" if error is not None and "stderr_is_of" not in number else "")
 
 
 def scores_table(benchmark: dict[str, Any]) -> Table:
