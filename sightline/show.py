@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from sightline.errors import RunError
 from sightline.plugin import suggest
+from sightline.report.lmms_eval import lmms_eval
 from sightline.rows import fields_of, place_of, to_record
 from sightline.store.runs import Run
 
@@ -70,27 +71,17 @@ def results_table(run: Run) -> Table | None:
 
 
 def lmms_eval_table(run: Run) -> Table | None:
-    """Numbers by lmms-eval, with the standard error where it is the metric's own; None where none of its tasks has run."""
+    """Numbers by lmms-eval, or None where none of its tasks has run."""
     path = run.folder / "results.json"
-    found = json.loads(path.read_text()).get("lmms_eval") if path.exists() else None
-    if not found:
+    found = lmms_eval(json.loads(path.read_text())) if path.exists() else None
+    if found is None:
         return None
-    title = f"lmms-eval {found['packages']['lmms-eval']}: its own numbers and standard errors"
+    title = f"lmms-eval {found.version}: its own numbers and standard errors"
     table = Table("task", "metric", "before", "after", "n", title=title, title_justify="left")
-    for task in found["tasks"]:
-        for metric in task["metrics"]:
-            cells = [_theirs(metric.get(who)) for who in ("base", "aligned")]
-            table.add_row(task["task"], metric["metric"], *cells, str(task["n"] or "–"))
-    why = [f"{task} was not recomputed: {reason}" for task, reason in found["not_recomputed"].items()]
-    table.caption = "\n".join(why) or None
+    for row in found.rows:
+        table.add_row(row.task, row.metric, row.base, row.aligned, str(row.n or "–"))
+    table.caption = escape("\n".join(found.notes)) or None
     return table
-
-
-def _theirs(number: dict[str, Any] | None) -> str:
-    if number is None:
-        return "–"
-    error = number.get("stderr_clt", number.get("stderr"))
-    return f"{number['value']:.4g}" + (f" ± {error:.2g}" if error is not None and "stderr_is_of" not in number else "")
 
 
 def scores_table(benchmark: dict[str, Any]) -> Table:

@@ -25,8 +25,8 @@ TRIED = "0.7.3"
 """Version of lmms-eval that this was tried with."""
 INSTALL = (
     "pip install torch==2.13.0 transformers peft accelerate datasets pillow\n"
-    f"  pip install --no-deps lmms-eval=={TRIED}\n"
-    "  pip install loguru sacrebleu evaluate pytz tenacity\n"
+    f"    pip install --no-deps lmms-eval=={TRIED}\n"
+    "    pip install loguru sacrebleu evaluate pytz tenacity\n"
     "  (without --no-deps a torchvision comes along, which changes torch; a task that needs more packages names them)"
 )
 OF_THE_HUB = ("OfflineModeIsEnabled", "LocalEntryNotFound", "ConnectionError", "Couldn't reach", "RetryError", "offline mode")
@@ -111,7 +111,7 @@ def find_lmms_eval(python: str) -> tuple[str, str]:
         raise RecipeError("eval.lmms_eval.python", f"{path} is no Python that runs: {told}", "give another one") from error
     missing = [name for name, version in versions.items() if version is None]
     if missing:
-        raise MissingPackage(path, f"this environment has no {', '.join(missing)}", f"with its pip:\n  {INSTALL}")
+        raise MissingPackage(path, f"this environment has no {', '.join(missing)}", f"with its pip:\n    {INSTALL}")
     return path, versions["lmms-eval"]
 
 
@@ -170,7 +170,7 @@ def _environment() -> dict[str, str]:
 
 
 def _stopped(code: int, log: Path) -> RunError:
-    lines = _last_lines(log.read_text(encoding="utf-8", errors="replace"))
+    lines = _last_lines(log.read_bytes().decode(errors="replace"))
     fix = f"all it said is in {log}; answers that it gave are kept: the same command goes on from there"
     if any(mark in line for line in lines for mark in OF_THE_HUB):
         fix = f"a task's data is on the hub, which was not reached: run it once with a network, or a task of your own\n  {fix}"

@@ -20,9 +20,10 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmms_eval.evaluator
 import torch
@@ -52,6 +53,21 @@ def main(path: str) -> None:
         _write(Path(request["out"]), task, found, manager, model)
 
 
+class _Limits(NamedTuple):
+    max_tokens: int
+    until: tuple[str, ...]
+
+
+@dataclass
+class _Asked:
+    """A request of lmms-eval, and what its reply is kept by."""
+
+    key: str
+    prompt: str
+    limits: _Limits
+    request: Instance
+
+
 class Answering(lmms):
     """A model of transformers with PEFT's adapter on it, in the form that lmms-eval asks. Greedy; each reply is kept at once.
 
@@ -68,28 +84,28 @@ class Answering(lmms):
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
         asked = [self._asked(request) for request in requests]
-        missing = {key: (prompt, limits, request) for key, prompt, limits, request in asked if key not in self.kept.replies}
-        same_limits = itertools.groupby(missing.items(), key=lambda entry: entry[1][1])
-        for limits, entries in same_limits:
-            queue, size = list(entries), self.request["batch_size"]
-            for start in range(0, len(queue), size):
-                batch = queue[start : start + size]
-                turns = [(prompt, self._pictures(request)) for _, (prompt, _, request) in batch]
-                for (key, _), reply in zip(batch, self._replies(turns, limits), strict=True):
-                    self.kept.add(key, *reply)
-                print(f"{min(start + size, len(queue))} of {len(queue)} new answers", file=sys.stderr, flush=True)
-        for key, _, _, request in asked:
-            self.finished[(request.task_name, request.doc_id)] = self.kept.replies[key]["finish"]
-        return [self.kept.replies[key]["text"] for key, _, _, _ in asked]
+        missing = {each.key: each for each in asked if each.key not in self.kept.replies}.values()
+        done = 0
+        for limits, group in itertools.groupby(missing, key=lambda each: each.limits):
+            queue, size = list(group), self.request["batch_size"]
+            for batch in (queue[start : start + size] for start in range(0, len(queue), size)):
+                turns = [_turn(each.prompt, self._pictures(each.request)) for each in batch]
+                for each, (text, finish) in zip(batch, self._replies(turns, limits), strict=True):
+                    self.kept.add(each.key, text, finish)
+                done += len(batch)
+                print(f"{done} of {len(missing)} new answers", file=sys.stderr, flush=True)
+        for each in asked:
+            self.finished[(each.request.task_name, each.request.doc_id)] = self.kept.replies[each.key]["finish"]
+        return [self.kept.replies[each.key]["text"] for each in asked]
 
-    def _asked(self, request: Instance) -> tuple[str, str, tuple[int, tuple[str, ...]], Instance]:
+    def _asked(self, request: Instance) -> _Asked:
         prompt, options = request.args[:2]
         until = options.get("until") or ()
-        limits = (int(options.get("max_new_tokens") or MAX_TOKENS), (until,) if isinstance(until, str) else tuple(until))
+        limits = _Limits(int(options.get("max_new_tokens") or MAX_TOKENS), (until,) if isinstance(until, str) else tuple(until))
         seen = hashlib.sha256(json.dumps([prompt, limits]).encode())
         for picture in self._pictures(request):
             seen.update(f"{picture.size} {picture.mode}".encode() + picture.tobytes())
-        return seen.hexdigest(), prompt, limits, request
+        return _Asked(seen.hexdigest(), prompt, limits, request)
 
     def _pictures(self, request: Instance) -> list[Image.Image]:
         _, _, doc_to_visual, doc_id, task, split = request.args
@@ -99,12 +115,11 @@ class Answering(lmms):
             sys.exit(f"task {task} shows {others[0]}: only pictures can be handed over")
         return list(shown)
 
-    def _replies(self, turns: Sequence[tuple[str, list[Image.Image]]], limits: tuple[int, tuple[str, ...]]) -> Iterator[Any]:
-        """Text and how it ended for each prompt with its pictures."""
+    def _replies(self, turns: Sequence[list[dict[str, Any]]], limits: _Limits) -> Iterator[tuple[str, str]]:
+        """Text and how it ended, for each turn."""
         self._load()
-        max_tokens, until = limits
         inputs = self.processor.apply_chat_template(
-            [_conversation(prompt, pictures) for prompt, pictures in turns],
+            turns,
             tokenize=True,
             return_dict=True,
             add_generation_prompt=True,
@@ -117,7 +132,7 @@ class Answering(lmms):
         with torch.inference_mode():
             tokens = self.model.generate(
                 **inputs,
-                max_new_tokens=max_tokens,
+                max_new_tokens=limits.max_tokens,
                 do_sample=False,
                 num_beams=1,
                 pad_token_id=ends[0] if pad is None else pad,
@@ -125,7 +140,7 @@ class Answering(lmms):
         for row in tokens[:, inputs["input_ids"].shape[1] :].tolist():
             end = next((at for at, token in enumerate(row) if token in ends), None)
             text = self.processor.tokenizer.decode(row[:end], skip_special_tokens=True).strip()
-            cut = min((at for at in map(text.find, until) if at >= 0), default=None)
+            cut = min((at for at in map(text.find, limits.until) if at >= 0), default=None)
             yield text[:cut], "length" if end is None and cut is None else "stop"
 
     def _load(self) -> None:
@@ -173,7 +188,7 @@ class _Kept:
             file.write("\n" + json.dumps(self.replies[key]))  # first the line's end: the last line may be half a one
 
 
-def _conversation(prompt: str, pictures: Sequence[Image.Image]) -> list[dict[str, Any]]:
+def _turn(prompt: str, pictures: Sequence[Image.Image]) -> list[dict[str, Any]]:
     shown = [{"type": "image", "image": picture} for picture in pictures]
     return [{"role": "user", "content": [*shown, {"type": "text", "text": prompt}]}]
 

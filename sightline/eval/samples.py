@@ -26,12 +26,14 @@ def as_record(sample: Mapping[str, Any], where: str) -> dict[str, Any]:
     if isinstance(reply, list) and len(reply) == 1:
         reply = reply[0]
     if not isinstance(reply, str):
-        problem = (
-            f"sample {sample['doc_id']} has {len(reply) if isinstance(reply, list) else 'no'} replies that are text, not one"
-        )
+        count = len(reply) if isinstance(reply, list) else 0
+        problem = f"sample {sample['doc_id']} has {count} replies, not one that is text"
         raise DataError(where, problem, "give the log of a task that asks for one answer")
     found: dict[str, Any] = {}
     for kept in (sample.get("doc"), *sample.values()):
         if isinstance(kept, Mapping):
             found = {name: kept[name] for name in (*IDS, "question") if isinstance(kept.get(name), str | int)} | found
+    if not set(IDS) & set(found):
+        problem = f"sample {sample['doc_id']} names no question: neither its document nor a metric has {', '.join(IDS)}"
+        raise DataError(where, problem, "answers that cannot be joined by an id are not scored; lmms-eval's own numbers stand")
     return {**found, "text": reply}
