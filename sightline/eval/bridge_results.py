@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sightline.engines import Engine
-from sightline.errors import DataError
+from sightline.errors import DataError, UserError
 from sightline.eval import Benchmark, Eval, Outcome, find_data
 from sightline.eval.bridge import TRIED, LmmsEval, Theirs, hand_over
 from sightline.eval.scoring import score_files
@@ -46,7 +46,7 @@ def ours(
         assert isinstance(benchmark, Benchmark)
         try:
             outcomes += list(_recomputed(task, benchmark, runs, draws, seed, folder))
-        except DataError as error:
+        except UserError as error:
             reasons[task] = str(error)
     return outcomes, reasons
 
@@ -89,9 +89,9 @@ def _numbers(run: Theirs, task: str) -> dict[str, dict[str, Any]]:
         name, _, how = key.partition(",")
         if not isinstance(value, int | float) or isinstance(value, bool):
             continue  # a name, or N/A
-        kind = next((error for error in ERRORS if name.endswith(f"_{error}")), "value")
-        name = name.removesuffix(f"_{kind}") + ("" if how in ("", "none") else f",{how}")
-        found.setdefault(name, {})[kind] = value
+        error = next((error for error in ERRORS if name.endswith(f"_{error}")), None)
+        name = (name.removesuffix(f"_{error}") if error else name) + ("" if how in ("", "none") else f",{how}")
+        found.setdefault(name, {})[error or "value"] = value
     for name, number in found.items():
         mean = _mean(run, task, name)
         if mean is not None and "stderr_clt" in number and abs(mean - number.get("value", mean)) > 1e-9:
