@@ -260,6 +260,16 @@ class Answer(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scored(Row):
+    """What a model's answer to an item added to the benchmark's counts; `guessed` where the rule had nothing to go by."""
+
+    item_id: str
+    group: str
+    counts: dict[str, float]
+    guessed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dropped:
     """A row that a step refused, and why; `detail` holds what the reason counts (a length, a score, a file)."""
 
@@ -352,6 +362,7 @@ ROW_TYPES: dict[str, type[Row]] = {
     "answers": Answer,
     "to-judge": Item,
     "judging": Answer,
+    "scores": Scored,
 }
 """Row type of each step's output, by the step's name up to its first slash."""
 

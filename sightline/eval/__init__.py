@@ -26,7 +26,7 @@ from sightline.execute import Executor, Tally, Task, tally_of
 from sightline.files import Refused
 from sightline.files.pictures import Album
 from sightline.plugin import Plugin, Section, Table, suggest
-from sightline.rows import Answer, Item
+from sightline.rows import Answer, Item, Scored
 from sightline.store.address import digest, seed_from
 from sightline.store.shards import Shard, Store
 
@@ -40,6 +40,8 @@ BENCHMARKS = Table(
     {
         "pope": "sightline.eval.pope:Pope",
         "chair": "sightline.eval.chair:Chair",
+        "object_halbench": "sightline.eval.object_halbench:ObjectHalBench",
+        "alt_text": "sightline.eval.alt_text:AltText",
         "mmbench": "sightline.eval.mmbench:MMBench",
         "scienceqa": "sightline.eval.scienceqa:ScienceQa",
         "vqav2": "sightline.eval.vqav2:VqaV2",
@@ -90,6 +92,8 @@ class Benchmark(Plugin):
     """Names that a question's id may have in a file of answers."""
     answer_texts: ClassVar[Sequence[str]] = ("answer", "text", "response", "prediction")
     """Names that an answer may have in it."""
+    version: ClassVar[int] = 1
+    """Raised when the same answers would now be scored otherwise."""
 
     name: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
     """Names its rows and results; its kind where none is given. Two benchmarks of one kind need two names."""
@@ -123,6 +127,14 @@ class Benchmark(Plugin):
     def metrics(self) -> list[Metric]:
         """The numbers, the most important first."""
         raise NotImplementedError
+
+    def terms(self, place: Path) -> dict[str, Any]:
+        """What decides a score besides the items: runs that differ in any of it are not compared.
+
+        All settings but names and places. A benchmark whose scores hang on more (a list of words, a judge) adds that.
+        """
+        settings = self.model_dump(mode="json", exclude={"name", "data", "pictures", "suffixed"})
+        return {**settings, "version": self.version}
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> list[str]:
         """Someone else's answers, in the order of the questions; DataError where they are not answers to all of them."""
@@ -210,11 +222,14 @@ def evaluate(
     outcomes, shown = [], []
     for title, found in asked.items():
         sheets = {who: _score(section, found, who, answered[who][title], executor, on_step) for who in models}
+        for who, sheet in sheets.items():
+            _keep(f"scores/{title}-{who}", found, sheet, executor.store, section.shard_size, on_step)
         seed = seed_from(section.seed, title)
         lines = measure(found.benchmark.metrics(), sheets, section.draws, seed)
         told = outcome(title, found.benchmark.kind, found.benchmark.rule, lines, found.items, sheets)
+        terms = found.benchmark.terms(found.place)
         judge = _judge(found.benchmark, executor)
-        outcomes.append(replace(told, suffix=found.suffix if "aligned" in models else "", judge=judge))
+        outcomes.append(replace(told, suffix=found.suffix if "aligned" in models else "", terms=terms, judge=judge))
         shown += examples(title, found.items, sheets, NUM_EXAMPLES, seed)
     return Results(outcomes, shown, section.seed, section.draws)
 
@@ -324,6 +339,24 @@ def _score(
         judging = Judging(executor, section.shard_size, on_step)
         return Sheet(ordered, judging.scores(judged, asked.place, who, asked.items, ordered))
     return Sheet(ordered, asked.benchmark.scores(asked.place, asked.items, ordered))
+
+
+def _keep(name: str, asked: _Asked, sheet: Sheet, store: Store, shard_size: int, on_step: Callable[[Tally], None] | None) -> None:
+    """Store the scores: runs are compared by them, where the benchmark's files may be out of reach."""
+    scored = [
+        Scored(
+            id=digest(answer.id, "score"),
+            key=answer.key,
+            item_id=score.item_id,
+            group=score.group,
+            counts={column: float(count) for column, count in score.counts.items()},
+            guessed=score.guessed,
+        )
+        for answer, score in zip(sheet.answers, sheet.scores, strict=True)
+    ]
+    shards = store.source(name, asked.benchmark.terms(asked.place), scored, [], shard_size)
+    if on_step:
+        on_step(tally_of(store, name, shards))
 
 
 def _judged(benchmark: Benchmark) -> Judged | None:

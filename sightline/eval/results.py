@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,8 @@ class Line:
     def to_json(self) -> dict[str, Any]:
         name = f"{self.metric} ({self.split})" if self.split else self.metric
         line: dict[str, Any] = {"metric": name, "split": self.split, "better": self.better, "unit": self.unit, "n": self.n}
-        line.update({who: _plain(number) for who, number in self.numbers.items()})
-        return line if self.difference is None else {**line, "difference": _plain(self.difference)}
+        line.update({who: plain(number) for who, number in self.numbers.items()})
+        return line if self.difference is None else {**line, "difference": plain(self.difference)}
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Outcome:
     """A benchmark's lines, and what a reader has to know of its answers; the counts are by model.
 
     `suffix` was added to each question for the aligned model. `judge` says who rated the answers and how it was asked, where one
-    did and is known; `unreadable` and `unjudged` count its replies that could not be read, or not be had.
+    did and is known; `unreadable` and `unjudged` count its replies that could not be read, or not be had. `terms` are what else
+    decides the scores.
     """
 
     benchmark: str
@@ -55,6 +56,7 @@ class Outcome:
     unreadable: dict[str, int]
     unjudged: dict[str, int]
     suffix: str = ""
+    terms: dict[str, Any] = field(default_factory=dict)
     judge: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -77,7 +79,8 @@ class Results:
         return {"benchmarks": benchmarks, "examples": self.examples, "seed": self.seed, "draws": self.draws}
 
 
-def _plain(entry: Number | Difference) -> dict[str, Any]:
+def plain(entry: Number | Difference) -> dict[str, Any]:
+    """What is known of it, to six digits."""
     known = {key: value for key, value in asdict(entry).items() if value is not None or key == "value"}
     return {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in known.items()}
 

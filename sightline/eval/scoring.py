@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ def score_files(benchmark: Benchmark, answers: Mapping[str, Path], draws: int = 
     items = [question.item([]) for question in questions]
     sheets = {}
     for who, path in answers.items():
-        said = [_answer(item, text) for item, text in zip(items, benchmark.read_answers(path, questions), strict=True)]
+        said = [answered(item, text) for item, text in zip(items, benchmark.read_answers(path, questions), strict=True)]
         sheets[who] = Sheet(said, benchmark.scores(place, items, said))
     lines = measure(benchmark.metrics(), sheets, draws, seed_from(seed, benchmark.title))
-    return Results([outcome(benchmark.title, benchmark.kind, benchmark.rule, lines, items, sheets)], [], seed, draws)
+    told = outcome(benchmark.title, benchmark.kind, benchmark.rule, lines, items, sheets)
+    return Results([replace(told, terms=benchmark.terms(place))], [], seed, draws)
 
 
 def read_benchmark(kind: str, values: dict[str, Any]) -> Benchmark:
@@ -69,7 +71,8 @@ def about(kind: str) -> Sequence[str]:
     ]
 
 
-def _answer(item: Item, text: str) -> Answer:
+def answered(item: Item, text: str) -> Answer:
+    """The text as a row, from wherever it comes."""
     return Answer(
         id=digest(item.id, text),
         key=item.key,

@@ -52,7 +52,7 @@ class Looker(Engine):
         return ChatReply("Yes." if any(thing.endswith(kind) for thing in things) else "No.", "stop", 2)
 
 
-BOTH = [{"kind": "pope", "data": "miniature/heldout"}, {"kind": "chair", "data": "miniature/heldout"}]
+BOTH = [{"kind": "pope", "data": "miniature/heldout"}, {"kind": "chair", "data": "miniature/heldout", "rule": "clean"}]
 MODELS = {"base": Looker(kind="looker", model="x", habit=True), "aligned": Looker(kind="looker", model="x")}
 
 
@@ -81,7 +81,7 @@ def test_a_model_that_looks_is_without_fault(results: dict[str, Any]) -> None:
 
 
 def test_a_habit_shows_in_chair_and_its_breaking_is_significant(results: dict[str, Any]) -> None:
-    chosen = {question.group for question in limited(Chair(kind="chair", data="").questions(heldout.FOLDER), 40, 0)}
+    chosen = {question.group for question in limited(Chair(kind="chair", data="", rule="clean").questions(heldout.FOLDER), 40, 0)}
     captions = json.loads((heldout.FOLDER / "captions.json").read_text())["annotations"]
     told = [entry["caption"] for entry in captions if f"{entry['image_id']:03d}.png" in chosen]
     without = [caption for caption in told if "cup" not in caption]
@@ -102,7 +102,9 @@ def test_every_number_carries_its_interval_and_n(results: dict[str, Any]) -> Non
             for who in ("base", "aligned"):
                 assert line[who]["low"] <= line[who]["value"] <= line[who]["high"]
                 assert line[who]["interval"] in ("wilson", "bootstrap")
-            assert {"value", "low", "high", "p", "test", "resolvable"} <= line["difference"].keys()
+            change = line["difference"]
+            assert {"value", "low", "high", "p", "test"} <= change.keys()
+            assert ("resolvable" in change) == (change["high"] - change["low"] > 1e-6)
 
 
 def test_examples_show_what_each_model_hallucinated(results: dict[str, Any]) -> None:
@@ -127,6 +129,7 @@ def test_scoring_again_asks_nothing(tmp_path: Path) -> None:
     assert Looker.asked == []
     assert [tally.name for tally in steps] == [
         "items/pope", "items/chair", "answers/pope-base", "answers/chair-base", "answers/pope-aligned", "answers/chair-aligned",
+        "scores/pope-base", "scores/pope-aligned", "scores/chair-base", "scores/chair-aligned",
     ]  # fmt: skip
     evaluated(tmp_path, benchmarks=[{**BOTH[0], "rule": "clean"}])
     assert Looker.asked == []
@@ -142,7 +145,10 @@ def test_two_evaluations_of_one_executor_never_mix_their_models(tmp_path: Path) 
 
 
 def test_a_limit_takes_whole_pictures_and_the_same_ones_everywhere() -> None:
-    every = [Pope(kind="pope", data="").questions(heldout.FOLDER), Chair(kind="chair", data="").questions(heldout.FOLDER)]
+    every = [
+        Pope(kind="pope", data="").questions(heldout.FOLDER),
+        Chair(kind="chair", data="", rule="clean").questions(heldout.FOLDER),
+    ]
     few = [limited(questions, 25, seed=3) for questions in every]
     groups = [{question.group for question in questions} for questions in few]
     assert len(groups[0]) == 25
