@@ -115,10 +115,9 @@ def _watched(work: Callable[[Bars | Lines], Any]) -> Any:
 
 
 def _print_outcome(run: Any) -> None:
-    from sightline.show import results_table
+    from sightline.show import lmms_eval_table, results_table
 
-    table = results_table(run)
-    if table is not None:
+    for table in filter(None, (results_table(run), lmms_eval_table(run))):
         console.print(table)
     console.print(f"page     {run.folder / 'report.html'}", soft_wrap=True)
     console.print(f"results  {run.folder / 'results.json'}", soft_wrap=True)

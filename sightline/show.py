@@ -18,6 +18,7 @@ from rich.tree import Tree
 from sightline.errors import RunError
 from sightline.plugin import suggest
 from sightline.report import comparison
+from sightline.report.lmms_eval import lmms_eval
 from sightline.rows import fields_of, place_of, to_record
 from sightline.store.runs import Run
 
@@ -40,8 +41,7 @@ def show(folder: Path, what: str | None, limit: int) -> Iterator[RenderableType]
     if what is None:
         yield steps_table(run)
         results = results_table(run)
-        if results is not None:
-            yield results
+        yield from filter(None, (results, lmms_eval_table(run)))
     elif what in run.manifest["steps"]:
         yield rows_table(run, what, limit)
     else:
@@ -83,6 +83,20 @@ def results_table(run: Run) -> Table | None:
         for metric in (line for line in benchmark["metrics"] if not line.get("split")):
             cells = [_number(metric.get(column)) for column in ("base", "aligned", "difference")]
             table.add_row(f"{benchmark['benchmark']} ({benchmark['rule']})", metric["metric"], *cells, str(metric["n"]))
+    return table
+
+
+def lmms_eval_table(run: Run) -> Table | None:
+    """Numbers by lmms-eval, or None where none of its tasks has run."""
+    path = run.folder / "results.json"
+    found = lmms_eval(json.loads(path.read_text())) if path.exists() else None
+    if found is None:
+        return None
+    title = f"lmms-eval {found.version}: its own numbers and standard errors"
+    table = Table("task", "metric", "before", "after", "n", title=title, title_justify="left")
+    for row in found.rows:
+        table.add_row(row.task, row.metric, row.base, row.aligned, str(row.n or "–"))
+    table.caption = escape("\n".join(found.notes)) or None
     return table
 
 

@@ -18,6 +18,7 @@ from sightline.engines.weights import MINIATURE
 from sightline.errors import DataError, RunError
 from sightline.eval.answer_files import read_texts
 from sightline.eval.answering import Answering
+from sightline.eval.bridge import LmmsEval
 from sightline.eval.compare import Metric, Score
 from sightline.eval.judging import Judging, judge_of
 from sightline.eval.results import NUM_EXAMPLES, Line, Outcome, Results, Sheet, examples, measure, outcome
@@ -148,8 +149,10 @@ class Benchmark(Plugin):
 class Eval(Section):
     """What is measured, on which model."""
 
-    benchmarks: list[BENCHMARKS.section()] = Field(min_length=1)  # type: ignore[valid-type]
+    benchmarks: list[BENCHMARKS.section()] = []  # type: ignore[valid-type]
     """What to run."""
+    lmms_eval: LmmsEval | None = None
+    """Tasks of lmms-eval, in an environment of yours that has it."""
     model: str | None = None
     """Model folder, hub name or miniature/<name>; the one that the recipe trains where none is given."""
     adapter: str | None = None
@@ -169,6 +172,12 @@ class Eval(Section):
     """Ask about this many pictures only: for a quick look. All benchmarks on the same pictures get the same ones."""
     shard_size: int = Field(64, ge=1)
     """About how many pictures' answers are stored at once."""
+
+    @model_validator(mode="after")
+    def _measures_something(self) -> Self:
+        if not self.benchmarks and self.lmms_eval is None:
+            raise PydanticCustomError("nothing", "nothing is measured", {"fix": "add benchmarks, or tasks of lmms_eval"})
+        return self
 
     @model_validator(mode="after")
     def _asked_once(self) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,20 @@ WHO = "answers"
 
 def score(benchmark: Benchmark, answers: Path, draws: int = 2000, seed: int = 0) -> Results:
     """A benchmark's numbers for the answers of a file, with intervals, in the shape of an evaluation's."""
+    return score_files(benchmark, {WHO: answers}, draws, seed)
+
+
+def score_files(benchmark: Benchmark, answers: Mapping[str, Path], draws: int = 2000, seed: int = 0) -> Results:
+    """The same for each of several models' files; of two also the second's numbers less the first's."""
     place = find_data(benchmark.data)
     questions = benchmark.questions(place)
     if not questions:
         raise DataError(str(place), f"{benchmark.title} asks nothing here", "give data with questions")
     items = [question.item([]) for question in questions]
-    said = [answered(item, text) for item, text in zip(items, benchmark.read_answers(answers, questions), strict=True)]
-    sheets = {WHO: Sheet(said, benchmark.scores(place, items, said))}
+    sheets = {}
+    for who, path in answers.items():
+        said = [answered(item, text) for item, text in zip(items, benchmark.read_answers(path, questions), strict=True)]
+        sheets[who] = Sheet(said, benchmark.scores(place, items, said))
     lines = measure(benchmark.metrics(), sheets, draws, seed_from(seed, benchmark.title))
     told = outcome(benchmark.title, benchmark.kind, benchmark.rule, lines, items, sheets)
     return Results([replace(told, terms=benchmark.terms(place))], [], seed, draws)
