@@ -103,9 +103,10 @@ def check(target: Recipe | str | Path, overrides: Sequence[str] = (), watch: Wat
             fact, refused = making.check(recipe.make, recipe.engines, folder, watch)
             findings.facts.append(fact)
             findings.faults += [Fault(row=row.key, kind=row.reason, detail=row.detail) for row in refused]
-    for benchmark in recipe.eval.benchmarks if recipe.eval else ():
-        with findings.noting():
-            findings.facts.append(evaluation.look(recipe.eval, benchmark, folder))
+    if recipe.eval:
+        for benchmark in recipe.eval.benchmarks:
+            with findings.noting():
+                findings.facts.append(evaluation.look(recipe.eval, benchmark, folder))
     if recipe.train:
         with findings.noting():
             _check_first_stage(recipe, folder, findings, watch)

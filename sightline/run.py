@@ -215,7 +215,7 @@ def _evaluate(work: Work) -> None:
 
 
 def _require_what_measures(work: Work) -> None:
-    """DataError before hours of making and training where a benchmark's data, or what lmms-eval's environment needs, is not here."""
+    """A UserError before hours of making and training where a benchmark's data, or what lmms-eval needs, is not here."""
     if work.recipe.eval is None:
         return
     for benchmark in work.recipe.eval.benchmarks:

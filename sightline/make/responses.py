@@ -73,8 +73,8 @@ class Responses(Section):
                     "same_samples", "'{name}' is asked for several samples, which greedy decoding makes equal", context
                 )
         if self.draw is not None and self.draw >= len(self.pool):
-            context = {"draw": self.draw, "pool": len(self.pool), "fix": "leave out draw, and all of them answer"}
-            raise PydanticCustomError("nothing_to_draw", "{draw} of a pool of {pool} leaves nobody out", context)
+            number = {"draw": self.draw, "pool": len(self.pool), "fix": "leave out draw, and all of them answer"}
+            raise PydanticCustomError("nothing_to_draw", "{draw} of a pool of {pool} leaves nobody out", number)
         return self
 
     def decoding_of(self, member: Member) -> Decoding:
