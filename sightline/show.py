@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from sightline.errors import RunError
 from sightline.plugin import suggest
+from sightline.report.sweeps import HEADINGS, Metric, Sweeps, cells
 from sightline.rows import fields_of, place_of, to_record
 from sightline.store.runs import Run
 
@@ -67,6 +68,16 @@ def results_table(run: Run) -> Table | None:
         for metric in (line for line in benchmark["metrics"] if not line.get("split")):
             cells = [_number(metric.get(column)) for column in ("base", "aligned", "difference")]
             table.add_row(f"{benchmark['benchmark']} ({benchmark['rule']})", metric["metric"], *cells, str(metric["n"]))
+    return table
+
+
+def sweep_table(sweeps: Sweeps) -> Table:
+    """Each benchmark's first metric at each point; the others are in the sweep's files."""
+    table = Table(*sweeps.compared, "benchmark", "metric", *HEADINGS, title=sweeps.name, title_justify="left")
+    first: dict[str, Metric] = {}
+    for mean in sweeps.means:
+        if first.setdefault(mean.metric.benchmark, mean.metric) == mean.metric:
+            table.add_row(*map(escape, mean.labels), mean.metric.benchmark, mean.metric.name, *cells(mean))
     return table
 
 
