@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -47,14 +47,20 @@ class Findings:
 
     facts: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    training: Train | None = None
-    seen: Seen | None = None
+    looks: list[tuple[Train, Seen]] = field(default_factory=list)
+    """Stages of training, and what each would see."""
+
+    @property
+    def seen(self) -> Seen | None:
+        """By the last stage."""
+        return self.looks[-1][1] if self.looks else None
 
     def lines(self) -> Iterator[str]:
         """For the terminal."""
         yield from self.facts
-        if self.training and self.seen:
-            yield from _seen_lines(self.training, self.seen)
+        for number, (section, seen) in enumerate(self.looks):
+            yield from ["", f"stage {number + 1}, {section.objective.kind}:"] if len(self.looks) > 1 else []
+            yield from _seen_lines(section, seen)
         if self.faults:
             yield "rows with a fault:"
         for fault in self.faults[:SHOWN]:
@@ -74,19 +80,36 @@ def check(target: Recipe | str | Path, overrides: Sequence[str] = (), watch: Wat
     Where the recipe trains and its pairs are stored, they are looked at as training would see them. A fault that stops a run is
     raised as a UserError; faults of single rows, which a run would drop with a reason, are listed.
     """
+    watch = watch or Silent()
     if not isinstance(target, Recipe) and (Path(target) / "about.json").is_file():
-        return _check_rows(Path(target), Findings(), watch or Silent())
+        return _check_rows(Path(target), Findings(), watch)
     recipe, folder = (target, Path()) if isinstance(target, Recipe) else read(target, overrides)
     findings = Findings([f"recipe {recipe.name}: every key is known, every engine has its role"])
     _check_models(recipe, findings)
     if recipe.make is not None and not (recipe.train and recipe.train.pairs):
-        findings.facts.append(making.check(recipe.make, recipe.engines, folder))
+        fact, refused = making.check(recipe.make, recipe.engines, folder, watch)
+        findings.facts.append(fact)
+        findings.faults += [Fault(row=row.key, kind=row.reason, detail=row.detail) for row in refused]
     if recipe.train:
-        watch = watch or Silent()
-        source = _imported(recipe, folder, findings, watch) if recipe.train.pairs else _made(recipe, findings)
+        _check_first_stage(recipe, folder, findings, watch)
+        pairs = recipe.train.pairs
+        source = _imported(pairs, recipe, folder, findings, watch) if pairs else _made(recipe, findings)
         if source is not None:
             _look(recipe.train, source, findings, watch)
     return findings
+
+
+def _check_first_stage(recipe: Recipe, folder: Path, findings: Findings, watch: Watch) -> None:
+    """Rows of the first stage's own, where it has some."""
+    assert recipe.train is not None
+    stage, sft = recipe.train.first_stage(), recipe.train.sft
+    if stage is None or sft is None or sft.pairs is None:
+        return
+    found = Findings()
+    _look(stage, _imported(sft.pairs, recipe, folder, found, watch), found, watch)
+    findings.facts += found.facts
+    findings.looks += found.looks
+    findings.faults += [replace(fault, row=f"train.sft.pairs, {fault.row}") for fault in found.faults]
 
 
 def _check_models(recipe: Recipe, findings: Findings) -> None:
@@ -119,10 +142,9 @@ def _check_rows(root: Path, findings: Findings, watch: Watch) -> Findings:
     return findings
 
 
-def _imported(recipe: Recipe, folder: Path, findings: Findings, watch: Watch) -> Source:
-    """The pairs that the recipe names."""
-    assert recipe.train is not None and recipe.train.pairs is not None
-    near = Path(recipe.train.pairs)
+def _imported(pairs: str, recipe: Recipe, folder: Path, findings: Findings, watch: Watch) -> Source:
+    """The pairs of a folder that the recipe names."""
+    near = Path(pairs)
     root = near if near.exists() else folder / near
     _check_rows(root, findings, watch)
     return Source(Store(root), RowFolder.open(root, "pairs").shards, recipe.execution.shard_size)
@@ -150,16 +172,16 @@ def _what_makes(tree: dict[str, Any]) -> list[Any]:
 
 def _look(section: Train, source: Source, findings: Findings, watch: Watch) -> None:
     try:
-        findings.seen = look(section, source, watch)
+        seen = look(section, source, watch)
     except RecipeError as error:
         if _is_here(section.model):
             raise
         findings.facts.append(f"what training would see was not looked at: {error.where} {error.problem}")
         return
-    findings.training = section
-    left_out = {row.key for row in findings.seen.dropped}
+    findings.looks.append((section, seen))
+    left_out = {row.key for row in seen.dropped}
     findings.faults = [
-        *(Fault(row=row.key, kind=f"left out: {row.reason}", detail=row.detail) for row in findings.seen.dropped),
+        *(Fault(row=row.key, kind=f"left out: {row.reason}", detail=row.detail) for row in seen.dropped),
         *(fault for fault in findings.faults if fault.row not in left_out or fault.kind not in TOLD_BY_TRAINING),
     ]
 

@@ -219,6 +219,32 @@ def score(
         console.print(scores_table(results.to_json()["benchmarks"][0]))
 
 
+@app.command(epilog=_example("sightline compare runs/sft runs/dpo --out tables"))
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Runs' folders; RUN:base is a run's model before training.", metavar="RUN[:MODEL]...")
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tables as Markdown, CSV and LaTeX.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")] = False,
+) -> None:
+    """Compare finished runs on the same items, with intervals and tests; of one run alone, its model before and after."""
+    from json import dumps
+
+    from sightline.eval.runs import compare, sides
+    from sightline.report.comparison import write
+    from sightline.show import comparison_tables
+
+    compared = compare(sides(runs))
+    written = write(compared, out) if out else []
+    if json:
+        console.print_json(dumps(compared))
+        return
+    for part in comparison_tables(compared):
+        console.print(part)
+    for path in written:
+        console.print(f"table    {path}", soft_wrap=True)
+
+
 @app.command(epilog=_example("sightline check recipes/quickstart.yaml --set train.pairs=data/pds"))
 def check(
     target: Annotated[str, typer.Argument(help="A recipe, or a folder of imported rows.", metavar="RECIPE|FOLDER")],

@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -26,6 +26,8 @@ from sightline.plugin import Plugin, Section
 from sightline.rows import Dropped, Row
 from sightline.store.address import digest
 from sightline.store.shards import Shard, Store
+
+T = TypeVar("T")
 
 
 class Execution(Section):
@@ -59,6 +61,8 @@ class Step(Plugin):
     """Makes rows from rows. A subclass is its own recipe section."""
 
     version: ClassVar[int] = 1  # raise it when the same rows would now give different rows
+    asks_again: ClassVar[bool] = False
+    """A shard with dropped rows is made again by the next run. Calls that were answered are kept, and not made again."""
 
     def engine_roles(self) -> dict[str, str]:
         """Engines this step uses: name -> role."""
@@ -113,6 +117,17 @@ class Silent:
     def end(self, name: str, note: str) -> None: ...
 
 
+def watched(made: Iterable[T], watch: Watch, name: str) -> Iterator[T]:
+    """The same rows, each told of as it is read."""
+    watch.begin(name, 0, "rows")
+    number = 0
+    for row in made:
+        number += 1
+        watch.advance(name, 1)
+        yield row
+    watch.end(name, f"{number} rows read")
+
+
 class Executor:
     """Carries tasks out, one step after the other."""
 
@@ -144,7 +159,7 @@ class Executor:
         """Make the shards of a step that are not stored yet. `inputs` holds each earlier step's shards, in the task's order."""
         task = self._informed(task, inputs)
         jobs = list(self._jobs(task, inputs))
-        missing = [job for job in jobs if not self.store.has(job[0])]
+        missing = [job for job in jobs if not is_made(self.store, task.step, job[0])]
         self.watch.begin(task.name, len(jobs), "shards")
         self.watch.advance(task.name, len(jobs) - len(missing))
         for _ in self._made(task, missing):
@@ -213,6 +228,11 @@ def step_identity(task: Task, use: Use) -> dict[str, Any]:
     }
 
 
+def is_made(store: Store, step: Step, shard: Shard) -> bool:
+    """True where the shard is stored and nothing in it is owed."""
+    return store.has(shard) and not (step.asks_again and store.counts(shard)["dropped"])
+
+
 def make_shard(use: Use, task: Task, shard: Shard, sources: Sequence[Shard]) -> None:
     """Make one shard and store it whole."""
     started = time.perf_counter()
@@ -222,7 +242,8 @@ def make_shard(use: Use, task: Task, shard: Shard, sources: Sequence[Shard]) -> 
     for made in task.step.make(use, *(use.store.read(source) for source in sources)):
         (dropped if isinstance(made, Dropped) else rows).append(made)  # type: ignore[arg-type]
     use.store.write(shard, rows, dropped, time.perf_counter() - started, calls.usage())
-    calls.forget()
+    if not (dropped and task.step.asks_again):
+        calls.forget()
 
 
 def tally_of(store: Store, name: str, shards: list[Shard], reused: int = 0) -> Tally:

@@ -46,6 +46,9 @@ class Recipe(Section):
         engines = Engines(self.engines)
         for place, name, role in self.make.engine_roles() if self.make else ():
             engines.section(name, role, place)
+        for benchmark in self.eval.benchmarks if self.eval else ():
+            for name, role in benchmark.engine_roles().items():
+                engines.section(name, role, f"eval, {benchmark.title}")
 
     def asking(self) -> str:
         """What is added to each question for the trained model, because the rows it learned from taught it to read that;

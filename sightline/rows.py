@@ -64,6 +64,20 @@ class Prompt(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sample(Row):
+    """Pictures of the user's own, what files they were, and what is asked about them and answered, as far as a table says.
+
+    `answers` holds each model's by its name.
+    """
+
+    pictures: list[str]
+    files: list[str]
+    instruction: str | None
+    topic: str | None
+    answers: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Image(Row):
     """One candidate picture of a prompt; `index` counts the prompt's candidates from 0."""
 
@@ -229,13 +243,17 @@ class Negative(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Item(Row):
-    """A benchmark's question, under its own name there. `group` is the picture, which intervals resample; `target` is JSON."""
+    """A benchmark's question, under its own name there. `group` is the picture, which intervals resample; `target` is JSON.
+
+    `after` names the question of the same group that is asked before it in one conversation.
+    """
 
     group: str
     question_id: str
     question: str
     pictures: list[str]
     target: str
+    after: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +266,16 @@ class Answer(Row):
     text: str
     finish: str
     num_tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Row):
+    """What a model's answer to an item added to the benchmark's counts; `guessed` where the rule had nothing to go by."""
+
+    item_id: str
+    group: str
+    counts: dict[str, float]
+    guessed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,6 +355,7 @@ ROW_TYPES: dict[str, type[Row]] = {
     "requests": Request,
     "replies": Reply,
     "prompts": Prompt,
+    "pictures": Sample,
     "images": Image,
     "ranking": RankedImage,
     "instructions": Instruction,
@@ -341,6 +370,9 @@ ROW_TYPES: dict[str, type[Row]] = {
     "reference": Reference,
     "items": Item,
     "answers": Answer,
+    "to-judge": Item,
+    "judging": Answer,
+    "scores": Scored,
 }
 """Row type of each step's output, by the step's name up to its first slash."""
 

@@ -15,6 +15,7 @@ from rich.tree import Tree
 
 from sightline.errors import RunError
 from sightline.plugin import suggest
+from sightline.report import comparison
 from sightline.report.sweeps import HEADINGS, Metric, Sweeps, cells
 from sightline.rows import fields_of, place_of, to_record
 from sightline.store.runs import Run
@@ -98,6 +99,16 @@ def scores_table(benchmark: dict[str, Any]) -> Table:
     guessed, empty = benchmark["guesses"]["answers"], benchmark["empty"]["answers"]
     table.caption = f"{guessed} answers gave the rule nothing to go by, so it guessed; {empty} are empty"
     return table
+
+
+def comparison_tables(compared: dict[str, Any]) -> Iterator[RenderableType]:
+    """A table for each benchmark that the runs share, and what a reader has to know of them."""
+    for benchmark in compared["benchmarks"]:
+        table = Table(*comparison.HEADER, title=comparison.title(benchmark), title_justify="left")
+        for row in comparison.rows(benchmark):
+            table.add_row(*map(escape, row))
+        yield table
+    yield from (escape(note) for note in comparison.notes(compared))
 
 
 def _number(value: dict[str, Any] | None) -> str:

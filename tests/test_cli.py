@@ -15,6 +15,7 @@ from tests.conftest import QUICKSTART, REPOSITORY, Sightline
 
 VERBS = {
     "check": {"--set"},
+    "compare": {"--out", "--json"},
     "doctor": set(),
     "eval": {"--set", "--out"},
     "export": {"--format", "--merge", "--out"},

@@ -63,6 +63,31 @@ def test_what_is_stored_is_not_made_again(tmp_path):
     assert made.reused == 0 and again.reused == len(again.shards) == len(made.shards)
 
 
+class Patient(Step):
+    """Refuses what it has not been given yet, and asks again."""
+
+    asks_again: ClassVar[bool] = True
+    given: ClassVar[set[str]] = set()
+    asked: ClassVar[list[str]] = []
+
+    def make(self, use: Use, prompts: list[Prompt]) -> Iterator[Row | Dropped]:  # type: ignore[override]
+        for prompt in prompts:
+            self.asked.append(prompt.id)
+            yield prompt if prompt.id in self.given else Dropped(key=prompt.key, reason="not yet", row_id=prompt.id)
+
+
+def test_a_step_that_asks_again_makes_only_the_shards_that_lack_rows(tmp_path):
+    Patient.given = {prompt.id for prompt in PROMPTS} - {"id7"}
+    first = run(tmp_path, Patient())
+    assert (first.rows, first.dropped) == (39, {"not yet": 1})
+    Patient.given.add("id7")
+    Patient.asked.clear()
+    again = run(tmp_path, Patient())
+    assert (again.rows, again.dropped, again.reused) == (40, {}, len(first.shards) - 1)
+    assert "id7" in Patient.asked and len(Patient.asked) < 40
+    assert run(tmp_path, Patient()).reused == len(first.shards)
+
+
 def test_a_changed_setting_makes_new_rows(tmp_path):
     run(tmp_path, Shout())
     assert run(tmp_path, Shout(mark="?")).reused == 0

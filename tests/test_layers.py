@@ -18,7 +18,7 @@ ROWS = [
     {"errors"},
     {"plugin", "processes", "rows"},
     {"store"},
-    {"engines"},
+    {"engines", "files"},
     {"execute"},
     {"make", "train", "eval", "report", "formats"},
     {"recipe"},
@@ -49,7 +49,7 @@ TORCH_FILES = {
     *(f"sightline.train.{name}" for name in ("adapters", "attention", "dataset", "examples", "features", "log", "logprobs")),
     *(f"sightline.train.{name}" for name in ("memory", "order", "spoiling", "trainer", "tuning")),
 }
-WITHOUT_TORCH = ("report", "formats")
+WITHOUT_TORCH = ("report", "formats", "files")
 
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "pydantic_core": "pydantic"}
 NEEDED_BY_OTHERS = {

@@ -159,8 +159,10 @@ class ServedChat:
         """What is sent; pictures are data URIs."""
         section = self.section
         shown = [{"type": "image_url", "image_url": {"url": picture}} for picture in pictures]
-        content = [*shown, {"type": "text", "text": request.text}]
-        body: dict[str, Any] = {"model": section.model, "messages": [{"role": "user", "content": content}]}
+        (_, first), *rest = request.turns
+        messages = [{"role": "user", "content": [*shown, {"type": "text", "text": first}]}]
+        messages += [{"role": role, "content": text} for role, text in rest]
+        body: dict[str, Any] = {"model": section.model, "messages": messages}
         body |= {section.max_tokens_name: decoding.max_tokens, "temperature": decoding.temperature}
         if decoding.temperature > 0:
             # 31 bits: servers that keep numbers as doubles, or as 32-bit integers, would change a longer seed or refuse it

@@ -38,6 +38,7 @@ class PaintRequest:
 class ChatRequest:
     """One user turn with its pictures. `seed` matters where the decoding samples.
 
+    `earlier` are the questions before it in the conversation, with their answers; the pictures belong to the first question.
     `schema` is a JSON schema for the reply. An engine may ask its model to keep to it, or not: a reply need not.
     """
 
@@ -45,6 +46,13 @@ class ChatRequest:
     pictures: tuple[PIL.Image.Image, ...] = ()
     seed: int = 0
     schema: dict[str, Any] | None = None
+    earlier: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def turns(self) -> list[tuple[str, str]]:
+        """(role, text) of the conversation so far, the question last."""
+        said = [(role, text) for turn in self.earlier for role, text in zip(("user", "assistant"), turn, strict=True)]
+        return [*said, ("user", self.text)]
 
 
 @dataclass(frozen=True)

@@ -93,9 +93,14 @@ def load_processor(model: str, revision: str | None = None) -> Any:
 
 
 def turn(request: ChatRequest) -> list[dict[str, Any]]:
-    """The request as a conversation for a chat template: the pictures, then the text."""
+    """The request as a conversation for a chat template: the pictures, then the text, or the turns."""
+    turns = [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in request.turns]
     pictures = [{"type": "image", "image": picture} for picture in request.pictures]
-    return [{"role": "user", "content": [*pictures, {"type": "text", "text": request.text}]}]
+    return [{**turns[0], "content": [*pictures, *turns[0]["content"]]}, *turns[1:]]
+
+
+def _length(request: ChatRequest) -> int:
+    return sum(len(text) for _, text in request.turns)
 
 
 class Chat:
@@ -111,7 +116,7 @@ class Chat:
 
     def chat(self, requests: Sequence[ChatRequest], decoding: Decoding) -> list[ChatReply]:
         """One reply a request, in order. Like lengths share a batch; what is sampled follows from a request's own seed alone."""
-        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].pictures), len(requests[i].text), i))
+        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].pictures), _length(requests[i]), i))
         with quiet():
             replies = in_batches(
                 [requests[i] for i in order], self.batch_size, lambda batch: self._answer(batch, decoding), f"model {self.name}"

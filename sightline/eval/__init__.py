@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -15,16 +15,22 @@ from pydantic_core import PydanticCustomError
 from sightline.engines import ENGINES, Engine
 from sightline.engines.roles import Decoding
 from sightline.engines.weights import MINIATURE
-from sightline.errors import DataError
+from sightline.errors import DataError, RunError
 from sightline.eval.answer_files import read_texts
 from sightline.eval.answering import Answering
 from sightline.eval.compare import Metric, Score
+from sightline.eval.judging import Judging, judge_of
 from sightline.eval.results import NUM_EXAMPLES, Line, Outcome, Results, Sheet, examples, measure, outcome
 from sightline.execute import Executor, Tally, Task, tally_of
+from sightline.files import Refused
+from sightline.files.pictures import Album
 from sightline.plugin import Plugin, Section, Table, suggest
-from sightline.rows import Answer, Item
+from sightline.rows import Answer, Item, Scored
 from sightline.store.address import digest, seed_from
 from sightline.store.shards import Shard, Store
+
+if TYPE_CHECKING:
+    from sightline.eval.judged import Judged
 
 __all__ = ["BENCHMARKS", "Answering", "Benchmark", "Eval", "Line", "Outcome", "Question", "Results", "evaluate"]
 
@@ -40,6 +46,10 @@ BENCHMARKS = Table(
         "amber": "sightline.eval.amber:Amber",
         "mme": "sightline.eval.mme:Mme",
         "hallusionbench": "sightline.eval.hallusionbench:HallusionBench",
+        "mmhal": "sightline.eval.mmhal:MMHal",
+        "mm_vet": "sightline.eval.mm_vet:MMVet",
+        "llava_bench": "sightline.eval.llava_bench:LlavaBench",
+        "mt_bench": "sightline.eval.mt_bench:MTBench",
     },
 )
 
@@ -53,6 +63,8 @@ class Question:
     picture: Path | bytes | None
     text: str
     target: Any
+    after: str | None = None
+    """Id of the question that is asked before it in one conversation; both are of one group."""
 
     def item(self, pictures: list[str]) -> Item:
         """The question as a row, with the stored names of its pictures."""
@@ -64,6 +76,7 @@ class Question:
             question=self.text,
             pictures=pictures,
             target=json.dumps(self.target),
+            after=self.after,
         )
 
 
@@ -76,6 +89,8 @@ class Benchmark(Plugin):
     """Names that a question's id may have in a file of answers."""
     answer_texts: ClassVar[Sequence[str]] = ("answer", "text", "response", "prediction")
     """Names that an answer may have in it."""
+    version: ClassVar[int] = 1
+    """Raised when the same answers would now be scored otherwise."""
 
     name: str = Field("", pattern=r"^[A-Za-z0-9._-]*$")
     """Names its rows and results; its kind where none is given. Two benchmarks of one kind need two names."""
@@ -94,6 +109,10 @@ class Benchmark(Plugin):
     def title(self) -> str:
         return self.name or self.kind
 
+    def engine_roles(self) -> dict[str, str]:
+        """Engines of the recipe that scoring needs: name -> role."""
+        return {}
+
     def questions(self, place: Path) -> list[Question]:
         """What is asked, in the order of the benchmark's files."""
         raise NotImplementedError
@@ -105,6 +124,14 @@ class Benchmark(Plugin):
     def metrics(self) -> list[Metric]:
         """The numbers, the most important first."""
         raise NotImplementedError
+
+    def terms(self, place: Path) -> dict[str, Any]:
+        """What decides a score besides the items: runs that differ in any of it are not compared.
+
+        All settings but names and places. A benchmark whose scores hang on more (a list of words, a judge) adds that.
+        """
+        settings = self.model_dump(mode="json", exclude={"name", "data", "pictures", "suffixed"})
+        return {**settings, "version": self.version}
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> list[str]:
         """Someone else's answers, in the order of the questions; DataError where they are not answers to all of them."""
@@ -180,13 +207,18 @@ def evaluate(
         who: {title: _answer(who, engine, found, executor, on_step) for title, found in asked.items()}
         for who, engine in models.items()
     }
+    _require_answers([tally for tallies in answered.values() for tally in tallies.values()])
     outcomes, shown = [], []
     for title, found in asked.items():
-        sheets = {who: _score(found, answered[who][title], executor.store) for who in models}
+        sheets = {who: _score(section, found, who, answered[who][title], executor, on_step) for who in models}
+        for who, sheet in sheets.items():
+            _keep(f"scores/{title}-{who}", found, sheet, executor.store, section.shard_size, on_step)
         seed = seed_from(section.seed, title)
         lines = measure(found.benchmark.metrics(), sheets, section.draws, seed)
         told = outcome(title, found.benchmark.kind, found.benchmark.rule, lines, found.items, sheets)
-        outcomes.append(replace(told, suffix=found.suffix if "aligned" in models else ""))
+        terms = found.benchmark.terms(found.place)
+        judge = _judge(found.benchmark, executor)
+        outcomes.append(replace(told, suffix=found.suffix if "aligned" in models else "", terms=terms, judge=judge))
         shown += examples(title, found.items, sheets, NUM_EXAMPLES, seed)
     return Results(outcomes, shown, section.seed, section.draws)
 
@@ -210,6 +242,8 @@ def _ask(
     if not questions:
         raise DataError(str(place), f"{benchmark.title} asks nothing here", "give a data folder with questions")
     items = list(_items(questions, executor.store))
+    if judged := _judged(benchmark):
+        judged.prompts(items, [""] * len(items))  # what it lacks to ask a judge is told before a model answers
     name = f"items/{benchmark.title}"
     shards = executor.store.source(name, benchmark.kind, items, [], section.shard_size)
     if on_step:
@@ -244,24 +278,25 @@ def _items(questions: Sequence[Question], store: Store) -> Iterator[Item]:
         if picture is None:
             yield question.item([])
         elif isinstance(picture, bytes):
-            yield question.item([store.put_picture(picture)])
+            yield question.item([_stored(picture, question.group, store)])
         else:
             if picture not in stored:
-                stored[picture] = store.put_picture(_content(picture))
+                stored[picture] = _stored(picture, str(picture), store)
             yield question.item([stored[picture]])
 
 
-def _content(picture: Path) -> bytes:
+def _stored(picture: Path | bytes, name: str, store: Store) -> str:
+    """The stored name of a benchmark's picture, which must decode: whoever finds a picture in the store relies on that."""
     try:
-        return picture.read_bytes()
-    except OSError as error:
-        fix = "set the benchmark's pictures to their folder"
-        raise DataError(
-            str(picture), f"the benchmark asks about this picture, and it cannot be read: {error.strerror}", fix
-        ) from error
+        if isinstance(picture, bytes):
+            return Album(Path(), store).keep(picture, name)
+        return Album(picture.parent, store).take(picture.name)
+    except Refused as refused:
+        problem = f"the benchmark asks about this picture, and it cannot be used: {refused.reason}"
+        raise DataError(name, problem, "set the benchmark's pictures to their folder, or fetch them again") from refused
 
 
-def _answer(who: str, engine: Engine, asked: _Asked, executor: Executor, on_step: Callable[[Tally], None] | None) -> list[Shard]:
+def _answer(who: str, engine: Engine, asked: _Asked, executor: Executor, on_step: Callable[[Tally], None] | None) -> Tally:
     # by its identity: a worker that holds another model under the same name would go on with that one
     name = f"evaluated/{who}-{digest(engine.identity())[:8]}"
     executor.use.engines.sections[name] = engine
@@ -271,10 +306,55 @@ def _answer(who: str, engine: Engine, asked: _Asked, executor: Executor, on_step
     tally = executor.run(Task(f"answers/{asked.benchmark.title}-{who}", step, (items,)), [asked.shards])
     if on_step:
         on_step(tally)
-    return tally.shards
+    return tally
 
 
-def _score(asked: _Asked, shards: Sequence[Shard], store: Store) -> Sheet:
-    answers = {answer.item_id: answer for shard in shards for answer in store.read(shard)}
+def _require_answers(tallies: Sequence[Tally]) -> None:
+    """RunError where questions have no answer: a part of a benchmark is no score of it."""
+    owed = [tally for tally in tallies if tally.dropped]
+    if owed:
+        told = [f"{count} of {tally.name}: {reason}" for tally in owed for reason, count in sorted(tally.dropped.items())]
+        number = sum(sum(tally.dropped.values()) for tally in owed)
+        fix = "run the same command again: these alone are asked again, what was answered is stored"
+        raise RunError("eval", f"{number} questions have no answer ({'; '.join(told)})", fix)
+
+
+def _score(
+    section: Eval, asked: _Asked, who: str, tally: Tally, executor: Executor, on_step: Callable[[Tally], None] | None
+) -> Sheet:
+    answers = {answer.item_id: answer for shard in tally.shards for answer in executor.store.read(shard)}
     ordered = [answers[item.id] for item in asked.items]
+    if judged := _judged(asked.benchmark):
+        judging = Judging(executor, section.shard_size, on_step)
+        return Sheet(ordered, judging.scores(judged, asked.place, who, asked.items, ordered))
     return Sheet(ordered, asked.benchmark.scores(asked.place, asked.items, ordered))
+
+
+def _keep(name: str, asked: _Asked, sheet: Sheet, store: Store, shard_size: int, on_step: Callable[[Tally], None] | None) -> None:
+    """Store the scores: runs are compared by them, where the benchmark's files may be out of reach."""
+    scored = [
+        Scored(
+            id=digest(answer.id, "score"),
+            key=answer.key,
+            item_id=score.item_id,
+            group=score.group,
+            counts={column: float(count) for column, count in score.counts.items()},
+            guessed=score.guessed,
+        )
+        for answer, score in zip(sheet.answers, sheet.scores, strict=True)
+    ]
+    shards = store.source(name, asked.benchmark.terms(asked.place), scored, [], shard_size)
+    if on_step:
+        on_step(tally_of(store, name, shards))
+
+
+def _judged(benchmark: Benchmark) -> Judged | None:
+    from sightline.eval.judged import Judged  # it builds on this module
+
+    return benchmark if isinstance(benchmark, Judged) else None
+
+
+def _judge(benchmark: Benchmark, executor: Executor) -> dict[str, Any] | None:
+    """Who judges, and how, where a judge does."""
+    judged = _judged(benchmark)
+    return judge_of(judged, executor) if judged else None

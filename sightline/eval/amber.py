@@ -18,6 +18,7 @@ from sightline.eval.answer_files import records
 from sightline.eval.compare import Better, Metric, Score, Sums, divided
 from sightline.eval.yes_no import clean
 from sightline.rows import Answer, Item
+from sightline.store.address import digest_file
 
 GENERATIVE = "generative"
 DIMENSIONS = {
@@ -122,6 +123,10 @@ class Amber(Benchmark):
         counts = {"asked": 1, "right": verdict == truth, "no": is_no, "says no": says_no, "hit": says_no and is_no}
         return {f"{name} {column}": count for name in ("all", *DIMENSIONS[kind]) for column, count in counts.items()}, guessed
 
+    def terms(self, place: Path) -> dict[str, Any]:
+        folder = _files(place)[1]
+        return {**super().terms(place), **{name: digest_file(folder / name) for name in ("relation.json", "safe_words.txt")}}
+
     def metrics(self) -> list[Metric]:
         """The AMBER score, then the numbers of descriptions, then those of all yes/no questions and of each dimension."""
         slack = SLACK if self.rule == "published" else 0
@@ -184,10 +189,10 @@ def _descriptions(slack: float) -> list[Metric]:
 def _answers(name: str, slack: float) -> list[Metric]:
     """The numbers of a dimension, or of all; what they look for is a No."""
     asked, right, hit, says_no, no = (f"{name} {column}" for column in ("asked", "right", "hit", "says no", "no"))
-    split = "yes/no" if name == "all" else name
+    split, of = (None, " (yes/no)") if name == "all" else (name, "")
     no_no, no_false = "no answer was read as no", "no question has no for its answer"
     accuracy = Metric(
-        "accuracy",
+        f"accuracy{of}",
         _share(right, asked, slack),
         asked,
         "higher",
@@ -196,12 +201,12 @@ def _answers(name: str, slack: float) -> list[Metric]:
         is_outcome=True,
         needs=asked,
     )
-    f1 = Metric("F1", _f1(name, slack), asked, "higher", split=split, needs=asked, undefined=f"{no_no}, or {no_false}")
+    f1 = Metric(f"F1{of}", _f1(name, slack), asked, "higher", split=split, needs=asked, undefined=f"{no_no}, or {no_false}")
     return [
         accuracy,
         f1,
-        _metric("precision", hit, says_no, asked, "higher", slack, split=split, undefined=no_no),
-        _metric("recall", hit, no, asked, "higher", slack, split=split, undefined=no_false),
+        _metric(f"precision{of}", hit, says_no, asked, "higher", slack, split=split, undefined=no_no),
+        _metric(f"recall{of}", hit, no, asked, "higher", slack, split=split, undefined=no_false),
     ]
 
 

@@ -110,7 +110,7 @@ class Clean:
 
     def __init__(self, words: Words) -> None:
         self.vocabulary = Vocabulary([word] for word in sorted(words.all()))
-        self.safe = {self.vocabulary.object(word) for word in words.safe}
+        self.safe = {self.vocabulary.object(word) for word in words.safe if word}
         self.association = {self._name(name): {self._name(word) for word in near} for name, near in words.association.items()}
 
     def __call__(self, text: str, truth: list[str], hallu: list[str]) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -67,8 +68,7 @@ def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     text = read_text(path)
     if path.suffix in (".csv", ".tsv"):
-        rows = csv.DictReader(text.splitlines(keepends=True), delimiter="," if path.suffix == ".csv" else "\t")
-        yield from ((f"{path}:{rows.line_num}", dict(row)) for row in rows)
+        yield from _of_table(path, text)
     elif path.suffix == ".json" and not _is_lines(text):
         yield from _of_json(path, text)
     else:
@@ -116,6 +116,14 @@ def _field(record: dict[str, Any], names: Sequence[str], where: str) -> Any:
         wanted = " or ".join(f"'{name}'" for name in names)
         raise DataError(where, f"no {wanted} here", f"it has: {', '.join(map(str, record)) or 'nothing'}")
     return record[found[0]]
+
+
+def _of_table(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="," if path.suffix == ".csv" else "\t")
+    try:
+        yield from ((f"{path}:{rows.line_num}", dict(row)) for row in rows)
+    except csv.Error as error:  # such as a cell of over 128 KB, which holds a picture
+        raise DataError(f"{path}:{rows.line_num}", f"this table cannot be read: {error}", "keep ids and answers only") from error
 
 
 def _of_json(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -16,6 +16,7 @@ from sightline.eval import Benchmark, Question
 from sightline.eval.compare import Metric, Score, fraction, ratio
 from sightline.eval.vocabulary import Vocabulary
 from sightline.rows import Answer, Item
+from sightline.store.address import digest_file
 
 SILENT = "no answer mentions an object"
 
@@ -58,6 +59,9 @@ class Chair(Benchmark):
     def scores(self, place: Path, items: Sequence[Item], answers: Sequence[Answer]) -> list[Score]:
         vocabulary = Vocabulary.read(place / "synonyms.txt")
         return [_score(item, answer.text, vocabulary) for item, answer in zip(items, answers, strict=True)]
+
+    def terms(self, place: Path) -> dict[str, Any]:
+        return {**super().terms(place), "synonyms.txt": digest_file(place / "synonyms.txt")}
 
     def metrics(self) -> list[Metric]:
         # a model that says nothing would have no flawed caption: that is no score

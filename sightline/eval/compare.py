@@ -15,11 +15,13 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
+from scipy.special import bdtr, ndtr, ndtri, stdtr, stdtrit
 
 from sightline.errors import DataError
 
 CONFIDENCE = 0.95
 POWER = 0.8
+ONE_PICTURE = "one picture alone has no spread"
 BLOCK = 4_000_000  # cells of a block of draws: bounds the memory, whatever the number of pictures
 
 Sums = Mapping[str, np.ndarray]
@@ -92,15 +94,16 @@ class Counts:
 
     @classmethod
     def of(cls, scores: Sequence[Score]) -> Counts:
-        """Add up the answers of each group."""
+        """Add up the answers of each group; ValueError where a count is no finite number."""
         groups = tuple(sorted({score.group for score in scores}))
         columns = tuple(sorted({column for score in scores for column in score.counts}))
         rows, places = {group: row for row, group in enumerate(groups)}, {column: place for place, column in enumerate(columns)}
-        table = np.zeros((len(groups), len(columns)))
-        for score in scores:
-            for column, count in score.counts.items():
-                table[rows[score.group], places[column]] += count
-        return cls(groups, columns, table, frozenset(score.item_id for score in scores))
+        cells = [rows[score.group] * len(columns) + places[column] for score in scores for column in score.counts]
+        amounts = [count for score in scores for count in score.counts.values()]
+        table = np.bincount(np.array(cells, np.intp), np.array(amounts, float), len(groups) * len(columns))
+        if not np.isfinite(table).all():
+            raise ValueError(f"a score of {columns[int(np.argmin(np.isfinite(table))) % len(columns)]!r} is no finite number")
+        return cls(groups, columns, table.reshape(len(groups), len(columns)), frozenset(score.item_id for score in scores))
 
     def named(self, sums: np.ndarray) -> Sums:
         """Sums (D, C) by column; a column that nothing was counted in is 0."""
@@ -162,16 +165,41 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
 
 def mcnemar(only_first: int, only_second: int) -> float:
     """Exact two-sided p of items that one model alone gets right: a fair coin, thrown for each."""
-    n, few = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(n, k) for k in range(few + 1))
-    return min(1.0, float(2 * tail / 2**n))
+    return min(1.0, 2 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
 
 
-def two_sided(draws: np.ndarray) -> float:
-    """p of no difference: below 5 % where the percentile interval of the draws excludes 0. Never below 2 of the draws."""
+def percentiles(draws: np.ndarray, groups: int) -> tuple[float, float]:
+    """95 % interval from draws over this many groups: the expanded percentile interval (Hesterberg, 2015).
+
+    Draws scatter with the groups' variance over G, not G - 1, and as if it were known. So plain percentiles hold too little with
+    few groups; here t stands for z, and the missing sqrt(G / (G - 1)) is put in. In 2,000 simulations with six correlated answers
+    a picture it holds 93 to 97 % from 30 pictures on, plain percentiles from about 100 on. A share of a few per cent whose cases
+    come in clumps needs about 100: with 48 it is 91 %.
+    """
+    known = draws[~np.isnan(draws)]
+    tail = ndtr(math.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, (1 - CONFIDENCE) / 2))
+    low, high = np.percentile(known, [100 * tail, 100 * (1 - tail)])
+    return float(low), float(high)
+
+
+def two_sided(draws: np.ndarray, groups: int) -> float:
+    """p of no difference: below 5 % where the draws' interval excludes 0. Never below what 2 of the draws come to."""
     known = draws[~np.isnan(draws)]
     fewer = min((known <= 0).sum(), (known >= 0).sum())
-    return min(1.0, float(2 * (1 + fewer) / (1 + len(known))))
+    z = ndtri((1 + fewer) / (1 + len(known)))
+    return min(1.0, 2 * float(stdtr(groups - 1, z * math.sqrt((groups - 1) / groups))))
+
+
+def holm(family: Sequence[float]) -> list[float]:
+    """The p-values of a family of tests, each corrected for all of them (Holm, 1979), in their order.
+
+    Where no difference is real, one of them or more falls below 5 % in at most one of 20 such families.
+    """
+    order = np.argsort(family)
+    steps = np.asarray(family)[order] * np.arange(len(family), 0, -1)
+    corrected = np.empty(len(family))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return corrected.tolist()
 
 
 def smallest_difference(standard_error: float) -> float:
@@ -224,38 +252,48 @@ class Comparison:
             low, high = wilson(part, whole)
             return Number(value, 100 * low, 100 * high, n, "wilson")
         draws = metric.of(counts.named(self.drawn[who]))
-        low, high = _percentiles(draws)
-        if low == high and metric.fraction is not None and value in (0.0, 100.0):
-            # nothing to resample: all pictures alike. What so many pictures can rule out is known all the same
-            low, high = wilson(value / 100 * (pictures := _pictures(counts, metric)), pictures)
-            return Number(value, 100 * low, 100 * high, n, "wilson")
-        return Number(value, low, high, n, "bootstrap", _gaps(draws))
+        pictures = _pictures(counts, metric.items)
+        if pictures < 2 or not _spread(draws):
+            return _without_spread(metric, counts, value, n)
+        return Number(value, *percentiles(draws, pictures), n, "bootstrap", _gaps(draws))
 
-    def difference(self, metric: Metric) -> Difference:
-        """The second model's metric less the first's."""
-        first, second = self.counts.values()
-        value = second.total(metric) - first.total(metric)
+    def difference(self, metric: Metric, who: str | None = None) -> Difference:
+        """The metric of `who` (of the second model, if none is named) less the first's."""
+        first, second, *_ = self.counts
+        other = who or second
+        value = self.counts[other].total(metric) - self.counts[first].total(metric)
         if math.isnan(value):
             return Difference(None, reason=metric.undefined)
-        drawn = [metric.of(counts.named(self.drawn[who])) for who, counts in self.counts.items()]
+        drawn = [metric.of(self.counts[model].named(self.drawn[model])) for model in (first, other)]
         draws = drawn[1] - drawn[0]
-        low, high = _percentiles(draws)
-        p, test = self._p(metric, draws)
-        return Difference(value, low, high, p, test, smallest_difference(float(np.nanstd(draws))), _gaps(draws))
+        pictures = _pictures(self.counts[first], metric.items)
+        if pictures < 2:
+            return Difference(value, reason=ONE_PICTURE)
+        p, test = self._p(metric, first, other, draws)
+        resolvable = smallest_difference(_spread(draws)) or None  # models that never differ tell nothing of it
+        return Difference(value, *percentiles(draws, pictures), p, test, resolvable, _gaps(draws))
 
-    def _p(self, metric: Metric, draws: np.ndarray) -> tuple[float, str]:
+    def _p(self, metric: Metric, first: str, other: str, draws: np.ndarray) -> tuple[float, str]:
+        """p of no difference, and its test.
+
+        McNemar's exact test is for hits and misses on items of which no two share a picture: it takes the items on which one
+        model alone is right for throws of a coin. Questions about one picture (POPE asks six) are right or wrong together, as a
+        thing overlooked or imagined decides several, so that it would count the same evidence several times, and find differences
+        where there are none. Where questions share pictures, pictures are resampled, both models' answers with them.
+        """
         if not self._is_plain_share(metric):
-            return two_sided(draws), "bootstrap"
+            return two_sided(draws, _pictures(self.counts[first], metric.items)), "bootstrap"
         assert metric.fraction is not None
-        first, second = (counts.column(metric.fraction[0]) for counts in self.counts.values())
-        return mcnemar(int((first > second).sum()), int((second > first).sum())), "mcnemar"
+        before, after = (self.counts[model].column(metric.fraction[0]) for model in (first, other))
+        return mcnemar(int((before > after).sum()), int((after > before).sum())), "mcnemar"
 
     def _is_plain_share(self, metric: Metric) -> bool:
         """True where the metric counts hits among items of which no two share a picture."""
         if not metric.is_outcome or metric.fraction is None:
             return False
-        whole = metric.fraction[1]
-        return all(counts.column(whole).max() <= 1 for counts in self.counts.values())
+        wholes = [counts.column(metric.fraction[1]) for counts in self.counts.values()]
+        # where a judge's replies are missing, the models are not rated on the same answers
+        return all(whole.max() <= 1 and np.array_equal(whole, wholes[0]) for whole in wholes)
 
 
 def refuse_different_items(models: Mapping[str, Counts]) -> None:
@@ -279,10 +317,21 @@ def _aligned(columns: Sequence[tuple[str, ...]], tables: Sequence[np.ndarray]) -
     return every, widened
 
 
-def _percentiles(draws: np.ndarray) -> tuple[float, float]:
-    known = draws[~np.isnan(draws)]
-    low, high = np.percentile(known, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
-    return float(low), float(high)
+def _without_spread(metric: Metric, counts: Counts, value: float, n: int) -> Number:
+    """A metric that no draw changes, as all pictures are alike: of a share it is known all the same what they rule out."""
+    pictures = _pictures(counts, metric.items if metric.fraction is None else metric.fraction[1])
+    if metric.fraction is not None:
+        low, high = wilson(value / 100 * pictures, pictures)
+        return Number(value, 100 * low, 100 * high, n, "wilson")
+    if pictures < 2:
+        return Number(value, n=n, reason=ONE_PICTURE)
+    return Number(value, value, value, n, "bootstrap", "all pictures are alike: the interval knows no others")
+
+
+def _spread(draws: np.ndarray) -> float:
+    """Standard deviation of the draws; 0 where rounding alone sets them apart."""
+    spread = float(np.nanstd(draws))
+    return spread if spread > 1e-9 * float(np.nanmax(np.abs(draws))) else 0.0
 
 
 def _gaps(draws: np.ndarray) -> str | None:
@@ -290,6 +339,5 @@ def _gaps(draws: np.ndarray) -> str | None:
     return f"{gaps} of {len(draws)} draws had no value and are not in the interval" if gaps else None
 
 
-def _pictures(counts: Counts, metric: Metric) -> int:
-    assert metric.fraction is not None
-    return int((counts.column(metric.fraction[1]) > 0).sum())
+def _pictures(counts: Counts, items: str) -> int:
+    return int((counts.column(items) > 0).sum())

@@ -100,9 +100,7 @@ class Pope(Benchmark):
         """Over all questions, then per split."""
         splits = list(self.files or SPLITS)
         undefined = "a split has no F1"
-        mean = Metric(
-            "mean F1", lambda sums: _mean_f1(sums, splits), "all asked", "higher", split="of splits", undefined=undefined
-        )
+        mean = Metric("mean F1 (of splits)", lambda sums: _mean_f1(sums, splits), "all asked", "higher", undefined=undefined)
         return [*_metrics("all", None), mean, *(metric for split in splits for metric in _metrics(split, split))]
 
     def _files(self, place: Path) -> dict[str, Path]:

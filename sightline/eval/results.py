@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from sightline.eval.compare import Comparison, Counts, Difference, Metric, Numbe
 from sightline.rows import Answer, Item
 
 NUM_EXAMPLES = 12
+UNUSABLE = ("unreadable", "unjudged")
+"""Columns that count a judge's replies which could not be read, or not be had."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,17 @@ class Line:
     def to_json(self) -> dict[str, Any]:
         name = f"{self.metric} ({self.split})" if self.split else self.metric
         line: dict[str, Any] = {"metric": name, "split": self.split, "better": self.better, "unit": self.unit, "n": self.n}
-        line.update({who: _plain(number) for who, number in self.numbers.items()})
-        return line if self.difference is None else {**line, "difference": _plain(self.difference)}
+        line.update({who: plain(number) for who, number in self.numbers.items()})
+        return line if self.difference is None else {**line, "difference": plain(self.difference)}
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A benchmark's lines, and what a reader has to know of its answers; the counts are by model.
 
-    `suffix` was added to each question for the aligned model.
+    `suffix` was added to each question for the aligned model. `judge` says who rated the answers and how it was asked, where one
+    did and is known; `unreadable` and `unjudged` count its replies that could not be read, or not be had. `terms` are what else
+    decides the scores.
     """
 
     benchmark: str
@@ -49,7 +53,11 @@ class Outcome:
     guesses: dict[str, int]
     cut: dict[str, int]
     empty: dict[str, int]
+    unreadable: dict[str, int]
+    unjudged: dict[str, int]
     suffix: str = ""
+    terms: dict[str, Any] = field(default_factory=dict)
+    judge: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         about = {key: value for key, value in asdict(self).items() if key != "lines"}
@@ -71,7 +79,8 @@ class Results:
         return {"benchmarks": benchmarks, "examples": self.examples, "seed": self.seed, "draws": self.draws}
 
 
-def _plain(entry: Number | Difference) -> dict[str, Any]:
+def plain(entry: Number | Difference) -> dict[str, Any]:
+    """What is known of it, to six digits."""
     known = {key: value for key, value in asdict(entry).items() if value is not None or key == "value"}
     return {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in known.items()}
 
@@ -109,12 +118,22 @@ def outcome(name: str, kind: str, rule: str, lines: list[Line], items: list[Item
         guesses={who: sum(score.guessed for score in sheet.scores) for who, sheet in sheets.items()},
         cut={who: sum(answer.finish == "length" for answer in sheet.answers) for who, sheet in sheets.items()},
         empty={who: sum(not answer.text.strip() for answer in sheet.answers) for who, sheet in sheets.items()},
+        unreadable={who: _sum(sheet, "unreadable") for who, sheet in sheets.items()},
+        unjudged={who: _sum(sheet, "unjudged") for who, sheet in sheets.items()},
     )
+
+
+def _sum(sheet: Sheet, column: str) -> int:
+    return round(sum(score.counts.get(column, 0) for score in sheet.scores))
 
 
 def examples(benchmark: str, items: Sequence[Item], sheets: Mapping[str, Sheet], number: int, seed: int) -> list[dict[str, Any]]:
     """Pictures with what each model says of them: half, where so many are, of those where the models differ."""
-    shown = [place for place in range(len(items)) if all(sheet.scores[place].truth is not None for sheet in sheets.values())]
+    shown = [
+        place
+        for place, item in enumerate(items)
+        if item.pictures and all(sheet.scores[place].truth is not None for sheet in sheets.values())
+    ]
     texts = [{sheet.answers[place].text for sheet in sheets.values()} for place in range(len(items))]
     changed = _shuffled([place for place in shown if len(texts[place]) > 1], seed)
     same = _shuffled([place for place in shown if len(texts[place]) == 1], seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ def score(benchmark: Benchmark, answers: Path, draws: int = 2000, seed: int = 0)
     if not questions:
         raise DataError(str(place), f"{benchmark.title} asks nothing here", "give data with questions")
     items = [question.item([]) for question in questions]
-    said = [_answer(item, text) for item, text in zip(items, benchmark.read_answers(answers, questions), strict=True)]
+    said = [answered(item, text) for item, text in zip(items, benchmark.read_answers(answers, questions), strict=True)]
     sheets = {WHO: Sheet(said, benchmark.scores(place, items, said))}
     lines = measure(benchmark.metrics(), sheets, draws, seed_from(seed, benchmark.title))
-    return Results([outcome(benchmark.title, benchmark.kind, benchmark.rule, lines, items, sheets)], [], seed, draws)
+    told = outcome(benchmark.title, benchmark.kind, benchmark.rule, lines, items, sheets)
+    return Results([replace(told, terms=benchmark.terms(place))], [], seed, draws)
 
 
 def read_benchmark(kind: str, values: dict[str, Any]) -> Benchmark:
@@ -62,7 +64,8 @@ def about(kind: str) -> Sequence[str]:
     ]
 
 
-def _answer(item: Item, text: str) -> Answer:
+def answered(item: Item, text: str) -> Answer:
+    """The text as a row, from wherever it comes."""
     return Answer(
         id=digest(item.id, text),
         key=item.key,

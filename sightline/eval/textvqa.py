@@ -70,8 +70,8 @@ class TextVqa(Benchmark):
 
     def metrics(self) -> list[Metric]:
         """One number; where the prompt has OCR tokens it says so."""
-        split = "OCR tokens in the prompt" if self.ocr else None
-        return [fraction("accuracy", "worth", "asked", "asked", "higher", split=split)]
+        name = "accuracy (OCR tokens in the prompt)" if self.ocr else "accuracy"
+        return [fraction(name, "worth", "asked", "asked", "higher")]
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> list[str]:
         pictures = defaultdict(list)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 from sightline.errors import DataError, RunError
-from sightline.execute import Silent, Watch
-from sightline.formats.pictures import Album
-from sightline.formats.records import CONTAINERS
+from sightline.execute import Silent, Watch, watched
+from sightline.files import SHOWN, Counts
+from sightline.files.pictures import Album
+from sightline.files.records import CONTAINERS
 from sightline.plugin import Plugin, Table, suggest
 from sightline.rows import Dropped, Row
 from sightline.store.address import digest_file
@@ -34,7 +35,6 @@ FORMATS = Table(
     },
 )
 
-SHOWN = 10
 OURS = {"rows", "pictures", "datasets", "about.json"}
 
 
@@ -67,29 +67,6 @@ class Format(Plugin):
     def accompany(self, done: Exported, source: Run | RowFolder) -> Iterator[str]:
         """Write what else belongs to the file once it is there; lines that say what is left to do."""
         yield from ()
-
-
-@dataclass
-class Counts:
-    """What went by: rows, their pictures, and refusals by reason, with the first few and each reason's first, and remarks."""
-
-    rows: int = 0
-    pictures: set[str] = field(default_factory=set)
-    refused: Counter[str] = field(default_factory=Counter)
-    first: list[Dropped] = field(default_factory=list)
-    remarks: Counter[str] = field(default_factory=Counter)
-
-    def through(self, made: Iterable[Row | Dropped]) -> Iterator[Row | Dropped]:
-        """The same rows, counted."""
-        for row in made:
-            if isinstance(row, Dropped):
-                if len(self.first) < SHOWN or row.reason not in self.refused:
-                    self.first.append(row)
-                self.refused[row.reason] += 1
-            else:
-                self.rows += 1
-                self.pictures.update(row.pictures)  # type: ignore[attr-defined]
-            yield row
 
 
 @dataclass(frozen=True)
@@ -153,9 +130,10 @@ def import_rows(
     counts = Counts()
 
     def taken() -> Iterator[Row | Dropped]:
-        yield from counts.through(_watched(_remarked(how.read(path, album), how, counts.remarks), watch or Silent()))
+        made = _remarked(how.read(path, album), how, counts.remarks)
+        yield from counts.through(watched(made, watch or Silent(), "import"))
         if not counts.rows:
-            raise _nothing_taken(path, folder, counts)
+            raise counts.nothing_taken(path, folder, "the images folder")
 
     about = {"format": how.kind, "source": path.name, "digest": digest_file(path) if path.is_file() else ""}
     return Imported(RowFolder.write(out, how.step, taken(), about), how.step, counts)
@@ -200,28 +178,6 @@ def _check_target(out: Path) -> None:
     if foreign or (out.exists() and not out.is_dir()):
         there = f"there is {sorted(foreign)[0]} in it" if foreign else "it is a file"
         raise RunError(str(out), f"this is no folder of imported rows: {there}", "give a new folder with --out")
-
-
-def _watched(made: Iterable[Row | Dropped], watch: Watch) -> Iterator[Row | Dropped]:
-    watch.begin("import", 0, "rows")
-    number = 0
-    for row in made:
-        number += 1
-        watch.advance("import", 1)
-        yield row
-    watch.end("import", f"{number} rows read")
-
-
-def _nothing_taken(path: Path, folder: Path, counts: Counts) -> DataError:
-    """When every row is refused, the file or the folder is wrong rather than its rows."""
-    if not counts.refused:
-        return DataError(str(path), "this file holds no rows", "give the file that holds them")
-    [(reason, count)] = counts.refused.most_common(1)
-    first = next(row for row in counts.first if row.reason == reason)
-    fix = f"first {first.key}: {first.detail}" if first.detail else f"first {first.key}"
-    if reason == "picture is missing":
-        fix = f"give the folder that picture paths start from as the images folder (now {folder}); {fix}"
-    return DataError(str(path), f"no row could be taken; {count} of {counts.refused.total()}: {reason}", fix)
 
 
 def _remarked(made: Iterable[Row | Dropped], how: Any, remarks: Counter[str]) -> Iterator[Row | Dropped]:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from sightline.errors import DataError
+from sightline.files import Refused
+from sightline.files.pictures import Album, Gallery
+from sightline.files.records import CONTAINERS
 from sightline.formats import Exported
 from sightline.formats.card import LICENCE, card
 from sightline.formats.pairs import NAMES, SCORES, checked
-from sightline.formats.pictures import Album, Gallery, Refused
-from sightline.formats.records import CONTAINERS
 from sightline.formats.trl import Trl
 from sightline.rows import Pair
 from sightline.store.folders import RowFolder

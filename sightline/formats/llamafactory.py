@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from sightline.errors import DataError
+from sightline.files.pictures import Album, Gallery
+from sightline.files.texts import need_key, text_of, unasked
 from sightline.formats import Exported
-from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, text_of
-from sightline.formats.pictures import Album, Gallery
-from sightline.formats.turns import LLAVA, asked, asked_again, pictures_of, placed, unasked
+from sightline.formats.pairs import PairFormat, both_answers, imported_pair
+from sightline.formats.turns import LLAVA, asked, asked_again, pictures_of, placed
 from sightline.rows import Pair
 from sightline.store.folders import RowFolder
 from sightline.store.runs import Run

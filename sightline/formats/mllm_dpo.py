@@ -6,9 +6,11 @@ import ast
 import json
 from typing import Any, ClassVar, Literal
 
-from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, text_of
-from sightline.formats.pictures import Album, Gallery, Refused
-from sightline.formats.turns import LLAVA, asked, asked_again, need_same_question, pictures_of, placed, unasked
+from sightline.files import Refused
+from sightline.files.pictures import Album, Gallery
+from sightline.files.texts import need_key, text_of, unasked
+from sightline.formats.pairs import PairFormat, both_answers, imported_pair
+from sightline.formats.turns import LLAVA, asked, asked_again, need_same_question, pictures_of, placed
 from sightline.rows import Pair
 
 REFERENCE = tuple(f"ref_{side}_{what}" for side in ("win", "rej") for what in ("logp", "avg_logp", "per_token_logp"))

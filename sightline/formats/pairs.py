@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sightline.errors import DataError
+from sightline.files import Refused
+from sightline.files.pictures import Album, Gallery
+from sightline.files.records import read_records, write_records
+from sightline.files.texts import name_of, text_of
 from sightline.formats import Format
-from sightline.formats.pictures import Album, Gallery, Refused
-from sightline.formats.records import missing_key, read_records, write_records
 from sightline.rows import Dropped, Pair
 from sightline.store.address import digest
 from sightline.store.shards import Store
@@ -104,8 +106,7 @@ class PairFormat(Format):
 
     def _key(self, record: Any, number: int) -> str:
         found = record.get(self.own_id) if isinstance(record, dict) else None
-        is_name = isinstance(found, int | str) and not isinstance(found, bool) and str(found).strip()
-        return str(found) if is_name and _is_unicode(str(found)) else f"row-{number}"
+        return name_of(found) or f"row-{number}"
 
 
 @contextmanager
@@ -116,15 +117,6 @@ def whole_record_of(pair: Pair) -> Iterator[None]:
     except (KeyError, Refused) as error:
         problem = f"the record that it was imported from is broken: {' '.join(map(str, error.args))}"
         raise DataError(f"pair {pair.key}", problem, "import it again from where it was published") from error
-
-
-def text_of(value: Any, name: str) -> str:
-    """The value, where it is text that can be stored."""
-    if not isinstance(value, str):
-        raise Refused(f"{name} is not text", "null" if value is None else type(value).__name__)
-    if not _is_unicode(value):
-        raise Refused(f"{name} is not valid Unicode", "it holds half of a surrogate pair")
-    return value
 
 
 def both_answers(pair: Pair) -> tuple[str, str]:
@@ -140,13 +132,6 @@ def need_one_picture(pair: Pair, limit: str) -> None:
     if len(pair.pictures) != 1:
         fix = "export to the format llava, which holds several pictures"
         raise DataError(f"pair {pair.key}", f"it has {len(pair.pictures)} pictures; {limit}", fix)
-
-
-def need_key(record: dict[str, Any], key: str) -> Any:
-    """The record's value of a key that it must have."""
-    if key not in record:
-        raise Refused(*missing_key(key, record))
-    return record[key]
 
 
 def imported_pair(kind: str, key: str, instruction: str, pictures: list[str], chosen: str, rejected: str, **more: Any) -> Pair:
@@ -204,14 +189,6 @@ def _without_bytes(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_bytes(inner) for name, inner in value.items() if not isinstance(inner, bytes)}
     return [_without_bytes(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _in_file_order(pairs: Iterable[Pair], folder: Path) -> Iterator[Pair]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar, Literal
 
-from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, need_one_picture, text_of
-from sightline.formats.pictures import Album, Gallery, Refused
+from sightline.files import Refused
+from sightline.files.pictures import Album, Gallery
+from sightline.files.texts import need_key, text_of
+from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_one_picture
 from sightline.rows import Pair
 
 TEXTS = ("question", "chosen", "rejected")

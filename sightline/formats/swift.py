@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
+from sightline.files import Refused
+from sightline.files.pictures import Album, Gallery
+from sightline.files.texts import need_key, unasked
 from sightline.formats import Exported
-from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key
-from sightline.formats.pictures import Album, Gallery, Refused
-from sightline.formats.turns import CHAT, asked, asked_again, need_same_question, pictures_of, placed, unasked
+from sightline.formats.pairs import PairFormat, both_answers, imported_pair
+from sightline.formats.turns import CHAT, asked, asked_again, need_same_question, pictures_of, placed
 from sightline.rows import Pair
 from sightline.store.folders import RowFolder
 from sightline.store.runs import Run

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key
-from sightline.formats.pictures import Album, Gallery, Refused
+from sightline.files import Refused
+from sightline.files.pictures import Album, Gallery
+from sightline.files.texts import need_key
+from sightline.formats.pairs import PairFormat, both_answers, imported_pair
 from sightline.formats.turns import CHAT, placed
 from sightline.rows import Pair
 

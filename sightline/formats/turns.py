@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sightline.errors import DataError
-from sightline.formats.pairs import need_key, text_of
-from sightline.formats.pictures import Album, Gallery, Refused
+from sightline.files import Refused
+from sightline.files.pictures import Album, Gallery
+from sightline.files.texts import PLACEHOLDER, need_key, text_of, unasked
 from sightline.rows import Pair
-
-PLACEHOLDER = "<image>"
-AT_AN_END = re.compile(rf"^(?:\s*{PLACEHOLDER}\s*)+|(?:\s*{PLACEHOLDER}\s*)+$")
 
 TEXT_ALONE = frozenset({"text"})
 WITH_PICTURES = frozenset({"text", "image"})
@@ -100,11 +97,6 @@ def asked(pair: Pair) -> str:
         problem = f"its instruction says {PLACEHOLDER} {count} times and it has {len(pair.pictures)} pictures"
         raise DataError(f"pair {pair.key}", problem, "mend the instruction where it was made; `sightline check` lists such rows")
     return f"{PLACEHOLDER}\n" * len(pair.pictures) + pair.instruction
-
-
-def unasked(question: str) -> str:
-    """The question without the placeholders at its ends."""
-    return AT_AN_END.sub("", question)
 
 
 def need_same_question(question: str, again: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 
+from sightline.files.texts import IMAGE_TOKEN
 from sightline.rows import Pair
 from sightline.store.shards import Store
 
@@ -19,7 +20,6 @@ LEFTOVER_WORDS = 6
 LOOP_WORDS, LOOP_TIMES = 4, 4
 """An answer that breaks off in words that it has said this often was cut by the token limit."""
 
-IMAGE_TOKEN = re.compile(r"<\|?(?:image|image_pad|vision_start|vision_end|video|video_pad)\|?>|\[IMG\]|<im_start>", re.IGNORECASE)
 ROLE_MARK = re.compile(r"\s*(?:\[/?INST\]|<\|[a-z_]+\|>|#{2,}\s*\w+:|(?:USER|ASSISTANT|Human|Assistant)\s*:)")
 SENTENCE_OPENERS = frozenset("A An At By For From In It No On The There These This To Yes You".split())
 FUNCTION_WORDS = {
@@ -55,6 +55,8 @@ def _of_pictures(pair: Pair, store: Store) -> Iterator[tuple[str, str]]:
     for name in pair.pictures:
         if not store.picture(name).is_file():
             yield "missing picture", name
+        elif not store.holds(name):
+            yield "damaged picture", f"{store.picture(name)} is no longer what was imported"
 
 
 def _of_sides(pair: Pair) -> Iterator[tuple[str, str]]:

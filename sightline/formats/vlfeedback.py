@@ -11,8 +11,10 @@ from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 from sightline.errors import DataError
-from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_key, need_one_picture, text_of, whole_record_of
-from sightline.formats.pictures import Album, Gallery, Refused
+from sightline.files import Refused
+from sightline.files.pictures import Album, Gallery
+from sightline.files.texts import need_key, text_of
+from sightline.formats.pairs import PairFormat, both_answers, imported_pair, need_one_picture, whole_record_of
 from sightline.rows import Dropped, Pair
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sightline.report.evidence import FAMILIES, Evidence, family_of, member_of
 
-ON_THE_STRIP = ("prompts", "images", "ranking", "instructions", "responses", "annotations", "pairs")
+ON_THE_STRIP = ("prompts", "pictures", "images", "ranking", "instructions", "responses", "annotations", "pairs")
 
 
 @dataclass(frozen=True)

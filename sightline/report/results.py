@@ -26,11 +26,17 @@ MEANINGS = {
     "length_ratio": "length of an answer, over that of a full true one",
     "words": "mean length of an answer",
     "length": "mean length of an answer",
+    "rating": "mean of the judge's ratings",
+    "hallucination": "answers that hallucinate, by the judge's rating",
+    "informativeness": "how much the answers tell, true or not, by the judge's rating",
+    "relative_score": "mean rating of the answers, over that of GPT-4's",
 }
 ASIDES = {
     "guesses": "Answers where the reading rule had to guess",
     "cut": "Answers cut at the longest length allowed",
     "empty": "Empty answers",
+    "unreadable": "Replies of the judge that could not be read",
+    "unjudged": "Answers without a score, because no reply of the judge could be had",
 }
 HELD_WITHIN = 2.0
 """An undecided change of at most this many points is called 'held'."""
@@ -154,6 +160,7 @@ def _benchmark(entry: dict[str, Any]) -> Benchmark:
         by_split=[_metric(line, entry.get("n")) for line in lines if line.get("split")],
         asides=[
             *_asked(entry),
+            *_judged(entry),
             *(f"{what}: {_by_model(entry[key])}." for key, what in ASIDES.items() if _by_model(entry.get(key))),
         ],
     )
@@ -163,6 +170,16 @@ def _asked(entry: dict[str, Any]) -> Iterator[str]:
     if entry.get("suffix"):
         added = str(entry["suffix"]).strip()
         yield f"The aligned model was asked the same with this behind it: “{added}”; the base model the benchmark's own question."
+
+
+def _judged(entry: dict[str, Any]) -> Iterator[str]:
+    judge = entry.get("judge")
+    if judge:
+        times = "once" if judge["repeats"] == 1 else f"{judge['repeats']} times"
+        yield (
+            f"Rated by the judge {judge['model']} (weights and settings {judge['identity']}, prompt {judge['prompt']}), asked "
+            f"{times} about each answer. Numbers of another judge or prompt do not compare."
+        )
 
 
 def _metric(line: dict[str, Any], n: int | None) -> Metric:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sightline.errors import DataError
 from sightline.rows import Dropped, Row
-from sightline.store.shards import Shard, Store
+from sightline.store.shards import Shard, Store, written_whole
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,38 @@ class RowFolder:
         return [Shard(about["step"], bucket, address) for bucket, address in about["shards"]]
 
     def adopt(self, store: Store, shard_size: int) -> list[Shard]:
-        """Bring the rows and their pictures into another store; pictures are linked where the disk allows it."""
+        """Bring the rows and their pictures into another store; pictures are linked where the disk allows it.
+
+        DataError where a picture is no longer what was imported: the store, which other runs read, takes none whose name lies.
+        """
         return store.sort_in(self.shards[0].step, "adopted", self._linked(store), shard_size)
 
     def _linked(self, store: Store) -> Iterator[Row | Dropped]:
         """All rows and refusals, the rows' pictures now in the other store, too."""
         here = Store(self.root)
+        damaged: dict[str, bool] = {}
         for shard in self.shards:
             for row in here.read(shard):
                 for name in row.pictures:
-                    _link(here.picture(name), store.picture(name))
+                    if name not in damaged:
+                        damaged[name] = not _bring(name, here, store)
                 yield row
             yield from here.read_dropped(shard)
+        bad = [name for name, is_damaged in damaged.items() if is_damaged]
+        if bad:
+            problem = f"{len(bad)} of {len(damaged)} pictures are no longer what was imported: the files are damaged"
+            raise DataError(str(here.picture(bad[0])), problem, f"import the dataset into {self.root} again: that mends them")
 
 
-def _link(source: Path, target: Path) -> None:
-    if target.exists() or not source.exists():  # a row whose picture is missing is dropped where it is used, with its reason
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _bring(name: str, here: Store, there: Store) -> bool:
+    """Whether a picture could be brought. One that is missing passes: its row is dropped where it is used, with its reason."""
+    if there.holds(name) or not here.picture(name).exists():
+        return True
+    if not here.holds(name):
+        return False
+    with written_whole(there.picture(name)) as aside:
+        try:
+            os.link(here.picture(name), aside)
+        except OSError:
+            shutil.copyfile(here.picture(name), aside)
+    return True

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from sightline.engines.roles import ChatRequest, Decoding
-from sightline.engines.transformers import Chat, Transformers, _Sampler
+from sightline.engines.transformers import Chat, Transformers, _Sampler, turn
 from sightline.errors import RecipeError
 from sightline.miniature import world
 from tests import standins
@@ -59,6 +59,17 @@ def test_every_family_answers_in_batches_as_alone(family, tmp_path):
     replies = chat.chat(asked, Decoding(max_tokens=6))
     assert replies == [chat.chat([request], Decoding(max_tokens=6))[0] for request in asked]
     assert all(reply.num_tokens > 0 for reply in replies)
+
+
+def test_earlier_turns_stand_before_the_question_and_the_picture_before_the_first(policy, pictures):
+    asked = ChatRequest("And a cup?", (pictures[0],), earlier=(("Is there a cat?", "Yes."), ("A dog?", "No.")))
+    read = policy.processor.apply_chat_template(turn(asked), tokenize=False, add_generation_prompt=True)
+    words = read.replace("</s>", " ").split()
+    assert (
+        words == "USER: <image> Is there a cat? ASSISTANT: Yes. USER: A dog? ASSISTANT: No. USER: And a cup? ASSISTANT:".split()
+    )
+    (reply,) = policy.chat([asked], Decoding(max_tokens=4))
+    assert reply.num_tokens
 
 
 def test_a_seed_decides_what_is_sampled(policy, pictures):

@@ -33,6 +33,7 @@ def written(tmp_path: Path) -> Written:
         ("answers.json", '{"3": "c", "1": "a\\n", "2": ""}'),
         ("answers.json", '{"id": 3, "text": "c"}\n{"id": 1, "text": "a\\n"}\n{"id": 2, "text": ""}\n'),
         ("answers.csv", 'question_id,answer\n1,"a\n"\n2,\n3,c\n'),
+        ("answers.csv", 'question_id,answer,note\n1,"a\n",\u2028\n3,c,x\x0b\n2,,y\n'),
         ("answers.tsv", 'note\tid\ttext\nx\t3\tc\nx\t2\t\nx\t1\t"a\n"\n'),
     ],
 )
@@ -53,6 +54,7 @@ def test_answers_are_joined_by_id_whatever_their_order_and_form(written, name, t
         ("a.jsonl", '{"id": 1, "text": "a"', "no JSON"),
         ("a.jsonl", "[1]", "no record"),
         ("a.json", '"a"', "neither a list"),
+        ("a.tsv", "question_id\tanswer\timage\n1\ta\t" + 140_000 * "x", "this table cannot be read"),
         ("a.csv", "question_id,answer\n1,a,b\n2,b\n3\n", "the answer to 3 is None"),
     ],
 )

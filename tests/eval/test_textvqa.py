@@ -54,7 +54,8 @@ def test_ocr_tokens_are_in_the_prompt_and_in_the_numbers_name_where_they_are_ask
     plain, told = textvqa(place, suffix="\nShort."), textvqa(place, suffix="\nShort.", ocr=TOKENS)
     assert plain.questions(place)[0].text == "What says it, 0?\nShort."
     assert told.questions(place)[0].text == "What says it, 0?\nRead there: EXIT, to\nShort."
-    assert [metric.split for metric in (*plain.metrics(), *told.metrics())] == [None, "OCR tokens in the prompt"]
+    names = [metric.name for metric in (*plain.metrics(), *told.metrics())]
+    assert names == ["accuracy", "accuracy (OCR tokens in the prompt)"]
     with pytest.raises(ValidationError):
         textvqa(place, ocr="\nRead there:")
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from sightline.errors import DataError, RunError
+from sightline.files.records import read_records, write_records
 from sightline.formats import FORMATS, export_rows, import_rows
-from sightline.formats.records import read_records, write_records
 from sightline.rows import Pair
 from sightline.store.folders import RowFolder
 from sightline.store.runs import Run

@@ -4,13 +4,15 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
 from PIL import Image
 
 from sightline.errors import DataError, RunError, UserError
-from sightline.formats import Imported, export_rows, import_rows, records
+from sightline.files import records
+from sightline.formats import Imported, export_rows, import_rows
 from sightline.rows import Pair
 from sightline.store.folders import RowFolder
 from sightline.store.shards import Store
@@ -60,6 +62,18 @@ def test_a_rlaif_v_row_becomes_a_pair(tmp_path):
     (pair,) = pairs(bring(tmp_path, [row()]))
     assert (pair.key, pair.instruction, pair.chosen, pair.rejected) == ("1", "What is there?", "A dog.", "A cat.")
     assert Store(tmp_path / "out").picture(pair.pictures[0]).read_bytes() == picture()
+
+
+def test_csv_and_a_saved_dataset_are_read_as_well(tmp_path):
+    header, line = "idx,image,question,chosen,rejected", '1,a.png,What is there?,"A dog, asleep.",A cat.'
+    by_lines = pairs(bring(tmp_path, f"{header}\n{line}\n".encode(), name="rows.csv"))
+    record = {"idx": [1], "image": [str(tmp_path / "a.png")], "question": ["What is there?"]}
+    saved = datasets.Dataset.from_dict({**record, "chosen": ["A dog, asleep."], "rejected": ["A cat."]})
+    saved.cast_column("image", datasets.Image()).save_to_disk(str(tmp_path / "saved"))
+    by_dataset = pairs(import_rows(tmp_path / "saved", "rlaif_v", None, tmp_path / "again"))
+    for (pair,) in (by_lines, by_dataset):
+        assert (pair.key, pair.instruction, pair.chosen, pair.rejected) == ("1", "What is there?", "A dog, asleep.", "A cat.")
+        assert Store(tmp_path / "again").picture(pair.pictures[0]).read_bytes() == picture()
 
 
 def test_a_llava_record_becomes_a_pair_without_the_image_placeholder(tmp_path):

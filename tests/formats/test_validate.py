@@ -38,6 +38,16 @@ def test_empty_equal_and_missing_are_named_with_their_side(tmp_path):
     assert found(store, instruction=" ") == [("empty instruction", "")]
 
 
+def test_a_picture_whose_file_was_changed_is_named(tmp_path):
+    store = Store(tmp_path)
+    path = store.picture(pair(store).pictures[0])
+    path.write_bytes(b"other bytes")
+    row = Pair(
+        id="x", key="k", rule="r", pictures=[path.name], instruction=ASKED, chosen="A wooden horse.", rejected="A stone one."
+    )
+    assert [fault.kind for fault in faults(row, store)] == ["damaged picture"]
+
+
 @pytest.mark.parametrize("token", ["<image>", "<IMAGE>", "<|image_pad|>", "[IMG]", "<im_start>"])
 def test_an_image_token_in_a_text_is_named(tmp_path, token):
     assert found(Store(tmp_path), chosen=f"A horse {token} of wood.") == [("image token in text", f"{token} in chosen")]

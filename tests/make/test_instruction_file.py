@@ -5,7 +5,7 @@ import pytest
 
 from sightline.engines import Engines
 from sightline.errors import DataError
-from sightline.execute import Use
+from sightline.execute import Silent, Use
 from sightline.make import Make, check
 from sightline.make.instructions import INSTRUCTIONS
 from sightline.make.prompts import prompt_key
@@ -91,11 +91,11 @@ def test_a_check_reads_the_file_and_compares_it_with_the_prompts(tmp_path):
     (tmp_path / "p.txt").write_text("a cup\na tree\n")
     (tmp_path / "i.jsonl").write_text('{"text": "What?", "prompt": "a cup"}\n{"text": "What?", "prompt": "a cat"}\n')
     said = "instructions i.jsonl, 1 prompts without an instruction, 1 prompts that are not there"
-    assert check(section(), {}, tmp_path) == f"prompts p.txt: 2 over 1 topics; {said}"
+    assert check(section(), {}, tmp_path, Silent()) == (f"prompts p.txt: 2 over 1 topics; {said}", [])
     (tmp_path / "i.jsonl").write_text('{"text": "What?"}\n')
-    assert check(section(), {}, tmp_path) == "prompts p.txt: 2 over 1 topics; instructions i.jsonl"
+    assert check(section(), {}, tmp_path, Silent()) == ("prompts p.txt: 2 over 1 topics; instructions i.jsonl", [])
     (tmp_path / "i.jsonl").write_text('{"text": "What?", "prompt": "a cat"}\n')
     with pytest.raises(DataError, match=r"i\.jsonl: no line is for any of the prompts"):
-        check(section(), {}, tmp_path)
+        check(section(), {}, tmp_path, Silent())
     with pytest.raises(DataError, match=r"nowhere\.txt: the instructions cannot be read"):
-        check(section("nowhere.txt"), {}, tmp_path)
+        check(section("nowhere.txt"), {}, tmp_path, Silent())

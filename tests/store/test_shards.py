@@ -2,6 +2,8 @@ import errno
 import tracemalloc
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from sightline.errors import RunError
@@ -35,6 +37,30 @@ def test_an_unreadable_verdict_stays_none(tmp_path):
     shard = Shard("annotations/a", 0, "ab")
     Store(tmp_path).write(shard, [row])
     assert Store(tmp_path).read(shard) == [row]
+
+
+def test_rows_of_a_version_whose_columns_had_other_types_are_to_be_made_again(tmp_path):
+    """As commit 482eb6a stored judgements: `numbers` was Arrow's map."""
+    store, shard = Store(tmp_path), Shard("judgements/a", 0, "ab")
+    row = Judgement(id="1", key="k", response_id="r", annotator="a", question="q", reply="", numbers={"x": 0.5}, origin=ORIGIN)
+    store.write(shard, [row])
+    table = pyarrow.parquet.ParquetFile(store.path(shard)).read()
+    numbers = pyarrow.array([[("x", 0.5)]], type=pyarrow.map_(pyarrow.string(), pyarrow.float64()))
+    older = table.set_column(table.column_names.index("numbers"), "numbers", numbers)
+    pyarrow.parquet.write_table(older, store.path(shard))
+    with pytest.raises(RunError, match=r"older version of Sightline: its column 'numbers' is map<.*\n.*delete .*judgements/a;"):
+        store.read(shard)
+    store.path(shard).unlink()
+    assert not store.has(shard)
+
+
+def test_columns_that_have_come_since_may_be_absent(tmp_path):
+    store, shard = Store(tmp_path), Shard("annotations/a", 0, "ab")
+    row = Annotation(id="1", key="k", response_id="r", annotator="a", score=None, sees_picture=True)
+    store.write(shard, [row])
+    table = pyarrow.parquet.ParquetFile(store.path(shard)).read()
+    pyarrow.parquet.write_table(table.drop_columns(["claims"]), store.path(shard))
+    assert store.read(shard) == [row]
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sightline.check import Findings, check
-from sightline.errors import RecipeError, TrainingError
+from sightline.errors import DataError, RecipeError, TrainingError
 from sightline.execute import Silent
 from sightline.recipe import parse
 from sightline.rows import Pair
@@ -103,6 +103,29 @@ def test_rows_that_training_leaves_out_are_told_once_by_trainings_reason(tiny, s
         ("pair-5", "short answer"),
     }
     assert "training takes 2 of them and leaves 4 out" in "\n".join(told.lines())
+
+
+def test_rows_of_the_first_stages_own_are_looked_at_as_it_would_see_them(tiny, store, tmp_path):
+    """To be learned alone, a row needs no rejected answer; to align on, it does."""
+    pairs = draw_pairs(store, 6)
+    RowFolder.write(store.root, "pairs", pairs[:2], {})
+    tuned = tmp_path / "tuned"
+    for pair in pairs[2:]:
+        Store(tuned).put_picture(store.picture(pair.pictures[0]).read_bytes())
+    alone = [replace(pair, rejected=None) for pair in pairs[2:5]]
+    RowFolder.write(tuned, "pairs", [*alone, replace(pairs[5], chosen=None, rejected="A cup in the room.")], {})
+    train = {"model": str(tiny), "pairs": str(store.root), "objective": {"kind": "dpo"}, "sft": {"pairs": str(tuned)}}
+    found = check(parse({"name": "r", "train": train}))
+    assert [seen.num_pairs for _, seen in found.looks] == [4, 2]
+    assert [(fault.row, fault.kind) for fault in found.faults] == [
+        ("train.sft.pairs, pair-5", "left out: chosen answer is missing"),
+    ]
+    told = "\n".join(found.lines())
+    assert (
+        told.index("stage 1, sft") < told.index("takes 3 of them") < told.index("stage 2, dpo") < told.index("takes all of them")
+    )
+    with pytest.raises(DataError, match="no imported rows are here"):
+        check(parse({"name": "r", "train": {**train, "sft": {"pairs": str(tmp_path / "nowhere")}}}))
 
 
 @pytest.mark.parametrize(("num_pictures", "said"), [(2, "1 places for 2 pictures"), (0, "the pair has no picture")])

@@ -1,10 +1,13 @@
-"""A dataset's file as plain records: a JSON array, JSON lines or Parquet, recognised by content, not by name."""
+"""A dataset as plain records: a JSON array, JSON lines or Parquet (by content, not by name), CSV, or what `datasets` saved."""
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,7 +30,11 @@ SOUND_FIX = "mend the file there, or fetch it again: it may be cut off"
 
 
 def read_records(path: Path) -> Iterator[Any]:
-    """The file's records in order; of a folder, those of its Parquet files. DataError where it holds none."""
+    """The file's records in order; of a folder, those of its Parquet files, or what `save_to_disk` put there. DataError where it
+    holds none."""
+    if (path / "state.json").is_file():
+        yield from _saved(path)
+        return
     for file in _files(path):
         with file.open("rb") as stream:
             start = stream.read(64)
@@ -35,7 +42,10 @@ def read_records(path: Path) -> Iterator[Any]:
             raise DataError(str(file), "this file is empty", "give the file that holds the rows")
         if start.startswith(b"version https://git-lfs"):
             raise DataError(str(file), "this is a Git LFS pointer, not the data", "run `git lfs pull` where it came from")
-        yield from _parquet(file) if start.startswith(b"PAR1") else _json(file)
+        if start.startswith(b"PAR1"):
+            yield from _parquet(file)
+        else:
+            yield from _csv(file) if file.suffix.lower() == ".csv" else _json(file)
 
 
 def write_records(path: Path, records: Iterable[dict[str, Any]], picture_columns: Sequence[str] = ()) -> None:
@@ -111,10 +121,14 @@ def missing_key(key: str, record: Iterable[str]) -> tuple[str, str]:
 
 
 def _files(path: Path) -> list[Path]:
+    if (path / "dataset_dict.json").is_file():
+        splits = sorted(entry.name for entry in path.iterdir() if (entry / "state.json").is_file())
+        fix = f"give one of them, for example {path / splits[0]}" if splits else SOUND_FIX
+        raise DataError(str(path), f"this dataset has splits: {', '.join(splits) or 'none that is whole'}", fix)
     if path.is_dir():
         found = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
         if not found:
-            raise DataError(str(path), "this folder holds no Parquet files", "give the dataset's file")
+            raise DataError(str(path), "this folder holds no Parquet files and no saved dataset", "give the dataset's file")
         return found
     if not path.is_file():
         there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -123,13 +137,47 @@ def _files(path: Path) -> list[Path]:
 
 
 def _json(file: Path) -> Iterator[Any]:
+    with _opened(file) as stream:
+        first = next((letter for letter in iter(lambda: stream.read(1), "") if not letter.isspace()), "")
+        yield from _array(file, stream) if first == "[" else _lines(file, stream)
+
+
+def _csv(file: Path) -> Iterator[Any]:
+    """A record a line by the names in the first; a line of more or fewer cells is a list."""
+    with _opened(file) as stream:
+        lines = csv.reader(stream, strict=True)
+        try:
+            header = next(lines)
+            if twice := [name for name, count in Counter(header).items() if count > 1]:
+                raise DataError(str(file), f"two columns are called '{twice[0]}'", "rename one of them")
+            for cells in filter(None, lines):
+                yield dict(zip(header, cells, strict=True)) if len(cells) == len(header) else cells
+        except csv.Error as error:
+            raise DataError(f"{file}, line {lines.line_num}", f"this is not CSV: {error}", SOUND_FIX) from error
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[TextIO]:
     try:
-        with file.open(encoding="utf-8-sig") as stream:
-            first = next((letter for letter in iter(lambda: stream.read(1), "") if not letter.isspace()), "")
-            yield from _array(file, stream) if first == "[" else _lines(file, stream)
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            yield stream
     except UnicodeDecodeError as error:
-        where, fix = f"{file}, byte {_undecodable(file) + 1}", "give a JSON, JSON lines or Parquet file"
+        where, fix = f"{file}, byte {_undecodable(file) + 1}", "save it as UTF-8, or give a JSON, JSON lines or Parquet file"
         raise DataError(where, "this is not UTF-8 text", fix) from error
+
+
+def _saved(folder: Path) -> Iterator[Any]:
+    """Rows of a dataset that `save_to_disk` wrote; pictures as {path, bytes}, not decoded."""
+    import datasets
+    import pyarrow
+
+    try:
+        saved = datasets.load_from_disk(str(folder))
+        for batch in saved.with_format("arrow").iter(BATCH):
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowInvalid, OSError, ValueError, KeyError, TypeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(str(folder), f"this saved dataset cannot be read: {said}", "save it again with save_to_disk") from error
 
 
 def _array(file: Path, stream: TextIO) -> Iterator[Any]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+from sightline.files import Refused
+from sightline.store.address import digest_bytes
 from sightline.store.shards import Store, written_whole
 
 if TYPE_CHECKING:
@@ -19,21 +21,12 @@ MAX_PIXELS = 50_000_000
 STORED_AS_IS = ("JPEG", "MPO", "PNG")  # MPO: a phone's JPEG that carries a second view; readers show the first
 
 
-class Refused(Exception):
-    """This row cannot be taken: the reason that is counted, and what it is about."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-
 @dataclass
 class Album:
-    """Takes pictures from a folder, which no path may leave, into a store."""
+    """Takes pictures from a folder, which no path may leave, into a store; without one it only looks at them."""
 
     folder: Path
-    store: Store
+    store: Store | None
     taken: dict[str, str] = field(default_factory=dict)
 
     def take(self, path: str) -> str:
@@ -57,7 +50,11 @@ class Album:
 
     def keep(self, content: bytes, name: str) -> str:
         """The stored name of a picture whose bytes came with its row. PNG and JPEG keep their bytes; others become PNG."""
-        return self.store.put_picture(sound(content, name))
+        if self.store is None:
+            return digest_bytes(sound(content, name))
+        known = digest_bytes(content)
+        # a picture is stored only once it has decoded whole: taking it again, as a resumed run does, need not decode it
+        return known if self.store.holds(known) else self.store.put_picture(sound(content, name))
 
     def _content(self, path: str) -> bytes:
         # by the path's text, not by what links resolve to: a download cache is a folder of links to files elsewhere
