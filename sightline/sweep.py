@@ -69,10 +69,14 @@ class Plan:
 
     def results(self) -> Sweeps:
         """What the points came to that have been run."""
-        there = [point for point in self.points if (self.folder / point.folder / "results.json").exists()]
-        entries = [Entry.read(point.labels, self.folder / point.folder) for point in there]
+        entries = [Entry.read(point.labels, self.folder / point.folder) for point in self.points if self.is_done(point)]
         axes = {axis.name: list(axis.choices) for axis in self.axes}
         return Sweeps(self.folder.name, axes, {axis.name for axis in self.axes if axis.is_repeated}, entries, len(self.points))
+
+    def is_done(self, point: Point) -> bool:
+        """Whether the point's run has been trained and measured."""
+        done = Run(self.folder / point.folder)
+        return done.manifest_path.exists() and {"checkpoint", "results"} <= done.manifest.keys()
 
 
 def sweep(
@@ -104,7 +108,10 @@ def planned(recipe: str | Path, vary: Sequence[str], out: str | Path | None = No
     folder = Path(out) if out else RUNS / "-".join(["sweep", recipes[0].name, *(_short(axis.name) for axis in axes)])
     if (folder / "manifest.json").exists():
         raise RunError(str(folder), "this folder holds a single run", "give another folder with --out")
-    _share_store(folder)
+    for point, found in zip(points, recipes, strict=True):
+        Run(folder / point.folder).refuse_another(found.resolved())
+    if processes.rank() == 0:
+        _share_store(folder)
     return Plan(recipe, folder, axes, points)
 
 

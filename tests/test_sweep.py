@@ -1,7 +1,6 @@
 """A sweep on the shipped models and a handful of prompts: what it leaves, what it makes once, how it goes on when killed."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,97 +11,102 @@ import pytest
 
 from sightline.errors import RecipeError, RunError
 from sightline.recipe import shipped
-from sightline.report.sweeps import FILES, Sweeps
+from sightline.report.sweeps import FILES, Entry, Sweeps
 from sightline.store.runs import Run
 from sightline.sweep import planned, sweep
-from tests.conftest import QUICKSTART, REPOSITORY, Sightline
+from tests.conftest import QUICKSTART, REPOSITORY, Sightline, quickstart_overrides
 from tests.test_cli import failed
-from tests.test_run import overrides
 
 VARIANTS = "few: {train.num_pairs: 3}\nnoisy: {train.flip_share: 1.0}\n"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("sweeps")
-
-
-def vary(folder: Path) -> list[str]:
-    (folder / "how.yaml").write_text(VARIANTS)
-    return [str(folder / "how.yaml"), "train.seed=0,1"]
-
-
-@pytest.fixture(scope="module")
-def whole(folder: Path) -> Sweeps:
-    return sweep(QUICKSTART, vary(folder), folder / "runs" / "grid", overrides(folder))
-
-
-def runs(folder: Path) -> dict[str, Run]:
-    return {path.parent.name: Run.open(path.parent) for path in sorted((folder / "runs" / "grid").glob("*/manifest.json"))}
-
-
-def test_each_point_is_a_run_and_the_table_takes_the_mean_of_its_seeds(whole: Sweeps, folder: Path):
-    assert list(runs(folder)) == ["how-few-seed-0", "how-few-seed-1", "how-noisy-seed-0", "how-noisy-seed-1"]
-    assert all((folder / "runs" / "grid" / name).stat().st_size for name in FILES)
-    told = json.loads((folder / "runs" / "grid" / "sweep.json").read_text())
-    [few, noisy] = [mean for mean in told["means"] if mean["metric"]["name"] == "CHAIR_i" and not mean["metric"]["split"]]
-    assert few["labels"] == {"how": "few"} and few["num_runs"] == 2 and few["num_pairs"] == 3
-    single = [
-        json.loads((run.folder / "results.json").read_text())["benchmarks"][0]["metrics"][0]["aligned"]["value"]
-        for name, run in runs(folder).items()
-        if "few" in name
-    ]
-    assert few["value"] == pytest.approx(sum(single) / 2)
-    assert noisy["num_pairs"] > 3 and len(whole.entries) == whole.planned == 4
-
-
-def test_what_the_points_share_is_made_once(whole: Sweeps, folder: Path):
-    """Pictures, answers, annotations, the reference's log-probabilities and the base model's answers."""
-    first, second, noisy, _ = runs(folder).values()
-    made = {name for name, entry in second.manifest["steps"].items() if entry["reused"] < len(entry["shards"])}
-    assert {name.partition("/")[0] for name in made} == {"prompts", "items", "answers"}  # the first two are read, not made
-    assert {name for name in made if name.startswith("answers")} == {"answers/chair-aligned", "answers/pope-aligned"}
-    for step in ("pairs", "answers/chair-base", "answers/pope-base"):
-        for run in (second, noisy):
-            assert run.shards(step) == first.shards(step)
-        stored = [path for path in (first.store.root / "rows" / step).glob("*.parquet") if ".dropped" not in path.name]
-        assert len(stored) == len(first.shards(step))
-    assert second.shards("reference") == first.shards("reference")
-
-
-def test_flipped_pairs_are_recorded_and_told_on_the_page(whole: Sweeps, folder: Path):
-    few, _, noisy, _ = runs(folder).values()
-    made, trained = noisy.rows("pairs"), noisy.rows("flipped")
-    assert {(pair.chosen, pair.rejected) for pair in made} == {(pair.rejected, pair.chosen) for pair in trained}
-    assert all(pair.is_flipped for pair in trained)
-    assert f"{len(made)} of {len(made)}" in (noisy.folder / "report.html").read_text()
-    assert "wrong way round on purpose" in (noisy.folder / "report.html").read_text()
-    assert "wrong way round on purpose" not in (few.folder / "report.html").read_text()
-    assert "flipped" not in few.manifest["steps"]
-
-
-def test_a_sweep_uses_the_store_of_the_runs_beside_it(whole: Sweeps, folder: Path):
-    assert {run.store.root for run in runs(folder).values()} == {(folder / "runs" / "store").resolve()}
-
-
-def test_a_sweep_that_is_killed_goes_on_and_ends_with_the_same_tables(whole: Sweeps, folder: Path):
-    beside = folder / "other"
-    here, there = folder / "runs" / "store", beside / "store"
-    for kept in ("rows", "pictures"):
-        shutil.copytree(here / kept, there / kept, ignore=shutil.ignore_patterns("answers", "reference"))
+def cut(quickstart_run: Run, quickstart_folder: Path) -> dict[str, bytes]:
+    """A sweep beside the quickstart, killed after its first run; what it had written by then."""
+    (quickstart_folder / "how.yaml").write_text(VARIANTS)
     code = "import sys; from sightline.sweep import sweep; sweep(sys.argv[1], sys.argv[2:4], sys.argv[4], sys.argv[5:])"
-    arguments = [str(QUICKSTART), *vary(folder), str(beside / "grid"), *overrides(folder)]
-    process = subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=REPOSITORY)
-    while process.poll() is None and not (beside / "grid" / "sweep.md").exists():
+    arguments = [str(QUICKSTART), *vary(quickstart_folder), str(grid(quickstart_folder))]
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments, *quickstart_overrides(quickstart_folder)], cwd=REPOSITORY)
+    while process.poll() is None and not (grid(quickstart_folder) / FILES[-1]).exists():
         time.sleep(0.05)
     assert process.poll() is None, "it ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert "1 of 4 runs so far" in (beside / "grid" / "sweep.md").read_text()
-    again = sweep(QUICKSTART, vary(folder), beside / "grid", overrides(folder))
-    assert again.means == whole.means
-    for name in FILES:
-        assert (beside / "grid" / name).read_bytes() == (folder / "runs" / "grid" / name).read_bytes()
+    return {name: (grid(quickstart_folder) / name).read_bytes() for name in (*FILES, "how-few-seed-0/results.json")}
+
+
+@pytest.fixture(scope="module")
+def whole(cut: dict[str, bytes], quickstart_folder: Path) -> Sweeps:
+    """The same sweep, gone on with."""
+    return sweep(QUICKSTART, vary(quickstart_folder), grid(quickstart_folder), quickstart_overrides(quickstart_folder))
+
+
+def vary(folder: Path) -> list[str]:
+    return [str(folder / "how.yaml"), "train.seed=0,1"]
+
+
+def grid(folder: Path) -> Path:
+    return folder / "runs" / "grid"
+
+
+def runs(folder: Path) -> dict[str, Run]:
+    return {path.parent.name: Run.open(path.parent) for path in sorted(grid(folder).glob("*/manifest.json"))}
+
+
+def made(run: Run) -> set[str]:
+    """Steps of which something was made by the last process that worked on the run."""
+    return {name for name, entry in run.manifest["steps"].items() if entry["reused"] < len(entry["shards"])}
+
+
+def test_each_point_is_a_run_and_the_table_takes_the_mean_of_its_seeds(whole: Sweeps, quickstart_folder: Path):
+    found = runs(quickstart_folder)
+    assert list(found) == ["how-few-seed-0", "how-few-seed-1", "how-noisy-seed-0", "how-noisy-seed-1"]
+    told = json.loads((grid(quickstart_folder) / "sweep.json").read_text())
+    [few, noisy] = [mean for mean in told["means"] if mean["metric"]["name"] == "CHAIR_i" and not mean["metric"]["split"]]
+    assert few["labels"] == {"how": "few"} and few["num_runs"] == 2 and few["num_pairs"] == 3
+    results = [json.loads((found[f"how-few-seed-{seed}"].folder / "results.json").read_text()) for seed in (0, 1)]
+    values = [result["benchmarks"][0]["metrics"][0]["aligned"]["value"] for result in results]
+    assert few["value"] == pytest.approx(sum(values) / 2)
+    assert noisy["num_pairs"] > 3 and len(whole.entries) == whole.planned == 4
+
+
+def test_a_sweep_that_is_killed_goes_on(cut: dict[str, bytes], whole: Sweeps, quickstart_folder: Path):
+    assert "1 of 4 runs so far" in cut["sweep.md"].decode()
+    assert "4 runs. " in (grid(quickstart_folder) / "sweep.md").read_text()
+    first, second = list(runs(quickstart_folder).values())[:2]
+    assert not {step for step in made(first) if step.startswith(("reference", "answers"))}  # found, and not made again
+    assert (first.folder / "results.json").read_bytes() == cut["how-few-seed-0/results.json"]
+    assert "answers/chair-aligned" in made(second)
+    assert {entry.folder: entry for entry in whole.entries} == {
+        name: Entry.read(entry.labels, grid(quickstart_folder) / name)
+        for name, entry in zip(runs(quickstart_folder), whole.entries, strict=True)
+    }
+
+
+def test_what_the_points_share_is_made_once(whole: Sweeps, quickstart_run: Run, quickstart_folder: Path):
+    """Pictures, answers, annotations, the reference's log-probabilities and the base model's answers."""
+    _, few, noisy, other = runs(quickstart_folder).values()
+    anew = {"prompts", "items/chair", "items/pope"}  # read by each run, and found stored
+    anew |= {step for step in few.manifest["steps"] if step.startswith("scores")}
+    aligned = {"answers/chair-aligned", "answers/pope-aligned"}
+    assert made(few) - anew == aligned
+    assert made(noisy) - anew == {"flipped", "reference", *aligned}
+    assert made(other) - anew == {"flipped", "reference", *aligned}  # draws of another seed
+    for step in ("pairs", "annotations/claims", "answers/chair-base", "answers/pope-base"):
+        assert few.shards(step) == noisy.shards(step) == quickstart_run.shards(step)
+    assert few.shards("reference") == quickstart_run.shards("reference")
+    assert few.store.root == noisy.store.root == quickstart_run.store.root
+
+
+def test_flipped_pairs_are_recorded_and_told_on_the_page(whole: Sweeps, quickstart_folder: Path):
+    few, _, noisy, _ = runs(quickstart_folder).values()
+    made, trained = noisy.rows("pairs"), noisy.rows("flipped")
+    assert {(pair.chosen, pair.rejected) for pair in made} == {(pair.rejected, pair.chosen) for pair in trained}
+    assert all(pair.is_flipped for pair in trained)
+    told = "turned the wrong way round on purpose"
+    assert f"{len(made)} of {len(made)}\u00a0pairs were {told}" in (noisy.folder / "report.html").read_text()
+    assert told not in (few.folder / "report.html").read_text()
+    assert "flipped" not in few.manifest["steps"]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +135,15 @@ def test_two_points_of_one_folder_and_a_folder_of_a_single_run_are_refused(tmp_p
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(RunError, match="a single run"):
         planned(QUICKSTART, ["train.seed=0,1"], tmp_path)
+
+
+def test_a_folder_of_another_sweep_is_refused_before_anything_runs(tmp_path):
+    """Were it only refused when its turn comes, its old numbers would stand beside new ones until then."""
+    [*_, last] = planned(QUICKSTART, ["train.seed=0,1"], tmp_path / "x").points
+    (tmp_path / "x" / last.folder).mkdir()
+    (tmp_path / "x" / last.folder / "recipe.yaml").write_text("name: other\n")
+    with pytest.raises(RunError, match="another recipe"):
+        planned(QUICKSTART, ["train.seed=0,1"], tmp_path / "x")
 
 
 def test_a_recipe_without_training_has_nothing_to_compare(tmp_path):

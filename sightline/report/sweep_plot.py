@@ -17,6 +17,10 @@ LEFT, RIGHT, TOP = 46, 12, 30
 LEGEND = 26
 ACROSS = 3
 COLOURS = ("#0a6a5a", "#ae3517", "#3b5ba9", "#9a6b00", "#7a3b8f", "#4d5a55")
+SIZE = "train.num_pairs"
+"""The axis on which `null` stands for a number: that of all pairs."""
+FLAT = 44
+"""Pixels below a panel whose labels are not aslant."""
 SIDEWAYS = 9
 """Longer labels are written aslant."""
 STYLE = (
@@ -57,7 +61,7 @@ class Scale:
         """Pairs by how many were really trained on, so that `null` has a place."""
         labels = list(dict.fromkeys(sweeps.point(entry)[0] for entry in sweeps.entries))
         trained = {sweeps.point(entry)[0]: str(entry.num_pairs) for entry in sweeps.entries}
-        told = trained if sweeps.compared[0] == "train.num_pairs" else {label: label for label in labels}
+        told = trained if sweeps.compared[0] == SIZE else {label: label for label in labels}
         values = [_number(told[label]) for label in labels]
         known = [value for value in values if value is not None]
         if len(known) < len(values) or len(set(known)) < max(2, len(known)):
@@ -74,7 +78,7 @@ class Scale:
     def bottom(self) -> int:
         """Room for the labels below a panel."""
         longest = max(map(len, self.places))
-        return 30 if self.is_numeric or longest <= SIDEWAYS else 30 + round(3.2 * longest)
+        return FLAT if self.is_numeric or longest <= SIDEWAYS else FLAT + round(3.2 * longest)
 
 
 def _number(text: str) -> float | None:
@@ -163,18 +167,19 @@ def _down(spans: Sequence[Span], bases: Sequence[float]) -> Axis:
 def _labels(sweeps: Sweeps, scale: Scale, across: Axis) -> Iterator[str]:
     for label, place in scale.places.items():
         x, y = across.at(place), HEIGHT + 16
-        if scale.bottom > 30:
+        if scale.bottom > FLAT:
             yield f'<text x="{x}" y="{y}" text-anchor="end" transform="rotate(-30 {x} {y})">{escape(label)}</text>'
         else:
-            shown = label if label != "null" else "all"
+            shown = "all" if label == "null" and sweeps.compared[0] == SIZE else label
             yield f'<text x="{x}" y="{y}" text-anchor="middle">{escape(shown)}</text>'
-    yield f'<text x="{WIDTH - RIGHT}" y="{HEIGHT + scale.bottom - 2}" text-anchor="end">{escape(sweeps.compared[0])}</text>'
+    yield f'<text x="{WIDTH - RIGHT}" y="{HEIGHT + scale.bottom - 14}" text-anchor="end">{escape(sweeps.compared[0])}</text>'
 
 
 def _drawn(series: Series, across: Axis, down: Axis, is_numeric: bool, shift: float) -> Iterator[str]:
     """Runs beside each other with their intervals, and the means: joined where the axis is of numbers."""
+    last = max((dot.repeat for dot in series.dots), default=0)
     for dot in series.dots:
-        x = round(across.at(dot.x) + 14 * shift + 4 * (dot.repeat - 1), 2)
+        x = round(across.at(dot.x) + 14 * shift + 4 * (dot.repeat - last / 2), 2)
         low, high = (dot.span.value if end is None else end for end in (dot.span.low, dot.span.high))
         circle = f'<circle cx="{x}" cy="{down.at(dot.span.value)}" r="2.4"/>'
         reach = f'<line x1="{x}" x2="{x}" y1="{down.at(low)}" y2="{down.at(high)}"/>'

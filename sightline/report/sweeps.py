@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,10 +68,11 @@ class Entry:
     def read(cls, labels: tuple[str, ...], folder: Path) -> Entry:
         """From a finished run's folder."""
         manifest = Run.open(folder).manifest
-        results = json.loads((folder / "results.json").read_text())
         trained = manifest["checkpoint"]
         asked = {name: entry["shards"] for name, entry in manifest["steps"].items() if name.startswith("items/")}
-        measured = [_measured(found["benchmark"], line) for found in results["benchmarks"] for line in found["metrics"]]
+        measured = [
+            _measured(found["benchmark"], line) for found in manifest["results"]["benchmarks"] for line in found["metrics"]
+        ]
         return cls(labels, folder.name, trained["num_pairs"], trained["num_steps"], asked, measured)
 
 
@@ -240,13 +241,16 @@ def cells(mean: Mean) -> list[str]:
         _ends(mean.within, digits),
         signed(mean.difference, digits),
         number(mean.difference_spread, digits),
-        _ends(mean.difference_within, digits),
+        _ends(mean.difference_within, digits, signed),
         f"{mean.num_apart} of {mean.num_runs}",
     ]
 
 
-def _ends(ends: tuple[float, float] | None, digits: int | None) -> str:
-    return f"[{number(ends[0], digits)}, {number(ends[1], digits)}]" if ends else "–"
+def _ends(ends: tuple[float, float] | None, digits: int | None, write: Callable[..., str] = number) -> str:
+    if ends is None:
+        return "–"
+    low, high = (write(end, digits) for end in ends)
+    return f"{low} to {high}"
 
 
 def tables(sweeps: Sweeps) -> Iterator[tuple[str, list[list[str]]]]:

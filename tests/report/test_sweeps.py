@@ -55,8 +55,8 @@ def test_a_point_has_the_mean_of_its_seeds_and_the_spread_between_them():
 def test_the_markdown_table_has_a_line_for_each_point():
     text = markdown(SIZES)
     assert "## chair: CHAIR_i (%, lower is better)" in text and "4 runs. mean:" in text
-    assert "| 50 | 50 | 3 | 27.0 | 13.0 | 3.6 | [12.0, 14.0] | −14.0 | 3.6 | [−16.0, −12.0] | 3 of 3 |" in text
-    assert "| 100 | 100 | 1 | 27.0 | 26.0 | – | [25.0, 27.0] | −1.0 | – | [−3.0, 1.0] | 0 of 1 |" in text
+    assert "| 50 | 50 | 3 | 27.0 | 13.0 | 3.6 | 12.0 to 14.0 | −14.0 | 3.6 | −16.0 to −12.0 | 3 of 3 |" in text
+    assert "| 100 | 100 | 1 | 27.0 | 26.0 | – | 25.0 to 27.0 | −1.0 | – | −3.0 to +1.0 | 0 of 1 |" in text
     assert "## chair: words (words)" in text
 
 
