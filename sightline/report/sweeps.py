@@ -60,8 +60,8 @@ class Entry:
     folder: str
     num_pairs: int
     num_steps: int
-    items: dict[str, list[Any]]
-    """By benchmark, the shards of what was asked: their addresses stand for the items."""
+    terms: dict[str, Any]
+    """By benchmark, what was asked (its shards' addresses stand for the items) and how it was scored, judge included."""
     measured: list[Measured]
 
     @classmethod
@@ -69,11 +69,12 @@ class Entry:
         """From a finished run's folder."""
         manifest = Run.open(folder).manifest
         trained = manifest["checkpoint"]
-        asked = {name: entry["shards"] for name, entry in manifest["steps"].items() if name.startswith("items/")}
-        measured = [
-            _measured(found["benchmark"], line) for found in manifest["results"]["benchmarks"] for line in found["metrics"]
-        ]
-        return cls(labels, folder.name, trained["num_pairs"], trained["num_steps"], asked, measured)
+        steps, outcomes = manifest["steps"], {found["benchmark"]: found for found in manifest["results"]["benchmarks"]}
+        terms = {
+            name: [steps[f"items/{name}"]["shards"], told.get("terms"), told.get("judge")] for name, told in outcomes.items()
+        }
+        measured = [_measured(name, line) for name, told in outcomes.items() for line in told["metrics"]]
+        return cls(labels, folder.name, trained["num_pairs"], trained["num_steps"], terms, measured)
 
 
 def _measured(benchmark: str, line: dict[str, Any]) -> Measured:
@@ -117,15 +118,14 @@ class Sweeps:
     planned: int
 
     def __post_init__(self) -> None:
-        """RunError where two runs asked different items: their numbers do not belong into one table."""
-        for first, other in ((self.entries[0], other) for other in self.entries[1:]):
-            for benchmark in first.items.keys() & other.items.keys():
-                if first.items[benchmark] != other.items[benchmark]:
-                    where, fix = (
-                        f"{first.folder} and {other.folder}",
-                        "vary nothing that changes what is asked, such as eval.limit",
-                    )
-                    raise RunError(where, f"they asked different {benchmark}", fix)
+        """RunError where two runs were not measured alike: their numbers do not belong into one table."""
+        known: dict[str, tuple[str, Any]] = {}
+        for entry in self.entries:
+            for benchmark, terms in entry.terms.items():
+                folder, first = known.setdefault(benchmark, (entry.folder, terms))
+                if terms != first:
+                    fix = "vary nothing that changes what is asked or how it is scored, such as eval.limit"
+                    raise RunError(f"{folder} and {entry.folder}", f"{benchmark} was not measured alike in them", fix)
 
     @property
     def compared(self) -> list[str]:

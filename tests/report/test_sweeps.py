@@ -15,7 +15,9 @@ CHAIR = Metric("chair", "CHAIR_i", None, "%", "lower")
 WORDS = Metric("chair", "words", None, "words", None)
 
 
-def entry(size: str, seed: str, value: float | None, items: str = "a", num_pairs: int | None = None) -> Entry:
+def entry(
+    size: str, seed: str, value: float | None, items: str = "a", rule: str = "clean", num_pairs: int | None = None
+) -> Entry:
     """A run whose base scores 27; its interval is 2 wide, that of its difference 4."""
     aligned = None if value is None else Span(value, value - 1, value + 1)
     change = None if value is None else Span(value - 27, value - 29, value - 25)
@@ -23,8 +25,8 @@ def entry(size: str, seed: str, value: float | None, items: str = "a", num_pairs
         Measured(CHAIR, 600, Span(27.0, 25.0, 29.0), aligned, change, 0.01),
         Measured(WORDS, 600, Span(9.5), Span(8.0), None, None),
     ]
-    shards = {"items/chair": [[0, items]]}
-    return Entry((size, seed), f"num_pairs-{size}-seed-{seed}", num_pairs or int(size), 16, shards, measured)
+    terms = {"chair": [[[0, items]], {"rule": rule}, None]}
+    return Entry((size, seed), f"num_pairs-{size}-seed-{seed}", num_pairs or int(size), 16, terms, measured)
 
 
 def sweep(*entries: Entry, **more: object) -> Sweeps:
@@ -93,9 +95,10 @@ def test_a_sweep_that_is_not_finished_says_so():
     assert "1 of 9 runs so far" in markdown(sweep(entry("50", "0", 10), planned=9))
 
 
-def test_runs_that_asked_different_items_are_refused():
-    with pytest.raises(RunError, match="different items/chair"):
-        sweep(entry("50", "0", 10), entry("100", "0", 10, items="b"))
+@pytest.mark.parametrize("other", [{"items": "b"}, {"rule": "published"}])
+def test_runs_that_were_not_measured_alike_are_refused(other):
+    with pytest.raises(RunError, match="chair was not measured alike"):
+        sweep(entry("50", "0", 10), entry("100", "0", 10, **other))
 
 
 def test_the_plot_has_a_dot_for_each_run_at_its_size():
