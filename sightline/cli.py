@@ -6,6 +6,7 @@ import errno
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -141,6 +142,31 @@ def make(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> No
 def train(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> None:
     """Train on the recipe's pairs, or on imported ones."""
     _carry_out("train", recipe, out, overrides)
+
+
+@app.command(
+    epilog=_example("sightline sweep recipes/quickstart.yaml --vary train.num_pairs=50,100,200,null --vary train.seed=0,1,2")
+)
+def sweep(
+    recipe: RecipeFile,
+    vary: Annotated[
+        list[str],
+        typer.Option("--vary", help="A key with the values it takes, or a file of named variants.", metavar="KEY=V,V|FILE"),
+    ],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The sweep's folder; runs beside it share their store.")] = None,
+) -> None:
+    """Run the recipe at every point of a grid; one table and plot of all, means over seeds. What points share is made once."""
+    from sightline.show import sweep_table
+    from sightline.sweep import planned
+
+    plan = planned(recipe, vary, out, overrides or ())
+    for at, point in enumerate(plan.points, 1):
+        console.print(f"[bold]{at} of {len(plan.points)}[/bold]  {escape(point.title)}", soft_wrap=True)
+        _watched(partial(plan.carry_out, point))
+    console.print(sweep_table(plan.results()))
+    for what in ("md", "csv", "json", "svg", "html"):
+        console.print(f"{what:<5} {plan.folder / f'sweep.{what}'}", soft_wrap=True)
 
 
 class AboutBenchmarks(TyperCommand):

@@ -19,6 +19,7 @@ from sightline.errors import RunError
 from sightline.plugin import suggest
 from sightline.report import comparison
 from sightline.report.lmms_eval import lmms_eval
+from sightline.report.sweeps import HEADINGS, Metric, Sweeps, cells
 from sightline.rows import fields_of, place_of, to_record
 from sightline.store.runs import Run
 
@@ -97,6 +98,16 @@ def lmms_eval_table(run: Run) -> Table | None:
     for row in found.rows:
         table.add_row(row.task, row.metric, row.base, row.aligned, str(row.n or "–"))
     table.caption = escape("\n".join(found.notes)) or None
+    return table
+
+
+def sweep_table(sweeps: Sweeps) -> Table:
+    """Each benchmark's first metric at each point; the others are in the sweep's files."""
+    table = Table(*sweeps.compared, "benchmark", "metric", *HEADINGS, title=sweeps.name, title_justify="left")
+    first: dict[str, Metric] = {}
+    for mean in sweeps.means:
+        if first.setdefault(mean.metric.benchmark, mean.metric) == mean.metric:
+            table.add_row(*map(escape, mean.labels), mean.metric.benchmark, mean.metric.name, *cells(mean))
     return table
 
 

@@ -23,7 +23,7 @@ ROWS = [
     {"make", "train", "eval", "report", "formats"},
     {"recipe"},
     {"run", "miniature"},
-    {"check", "doctor", "show"},
+    {"check", "doctor", "show", "sweep"},
     {"launch"},
     {"cli"},
     {"__main__"},
