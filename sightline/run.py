@@ -209,7 +209,7 @@ def _evaluate(work: Work) -> None:
     results = evaluation.evaluate(section, work.executor, models, _timed(work), work.folder).to_json()
     work.run.note(results=results)
     if section.lmms_eval is not None:
-        theirs, ours = bridge.evaluate(section, models, work.run.store.root, work.run.folder, work.executor.watch, work.folder)
+        theirs, ours = bridge.evaluate(section, models, work.executor, work.run.folder, _timed(work), work.folder)
         benchmarks = [*results["benchmarks"], *(outcome.to_json() for outcome in ours)]
         work.run.note(results={**results, "benchmarks": benchmarks, "lmms_eval": theirs})
 

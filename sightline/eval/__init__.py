@@ -26,7 +26,7 @@ from sightline.execute import Executor, Tally, Task, tally_of
 from sightline.files import Refused
 from sightline.files.pictures import Album
 from sightline.plugin import Plugin, Section, Table, suggest
-from sightline.rows import Answer, Item, Scored
+from sightline.rows import Answer, Item
 from sightline.store.address import digest, seed_from
 from sightline.store.shards import Shard, Store
 
@@ -370,18 +370,7 @@ def _score(
 
 def _keep(name: str, asked: _Asked, sheet: Sheet, store: Store, shard_size: int, on_step: Callable[[Tally], None] | None) -> None:
     """Store the scores: runs are compared by them, where the benchmark's files may be out of reach."""
-    scored = [
-        Scored(
-            id=digest(answer.id, "score"),
-            key=answer.key,
-            item_id=score.item_id,
-            group=score.group,
-            counts={column: float(count) for column, count in score.counts.items()},
-            guessed=score.guessed,
-        )
-        for answer, score in zip(sheet.answers, sheet.scores, strict=True)
-    ]
-    shards = store.source(name, asked.benchmark.terms(asked.place), scored, [], shard_size)
+    shards = store.source(name, asked.benchmark.terms(asked.place), sheet.rows(), [], shard_size)
     if on_step:
         on_step(tally_of(store, name, shards))
 

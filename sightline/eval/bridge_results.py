@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -12,21 +12,34 @@ from typing import Any, get_args
 from sightline.engines import Engine
 from sightline.errors import DataError, UserError
 from sightline.eval import Benchmark, Eval, Outcome, find_data
-from sightline.eval.bridge import TRIED, LmmsEval, Theirs, hand_over
-from sightline.eval.scoring import score_files
-from sightline.execute import Watch
+from sightline.eval.bridge import TRIED, Theirs, hand_over
+from sightline.eval.scoring import read_sheets, told
+from sightline.execute import Executor, Tally, tally_of
+from sightline.store.shards import Store
 
 ERRORS = ("stderr_clustered", "stderr_clt", "stderr")
 """Ends of the names that lmms-eval gives a metric's standard errors."""
 
 
+OnStep = Callable[[Tally], None]
+
+
 def evaluate(
-    section: Eval, models: Mapping[str, Engine], root: Path, out: Path, watch: Watch, folder: Path | None = None
+    section: Eval, models: Mapping[str, Engine], executor: Executor, out: Path, on_step: OnStep, folder: Path | None = None
 ) -> tuple[dict[str, Any], list[Outcome]]:
-    """The tasks' numbers by lmms-eval, as plain values for results.json, and by our benchmarks. `root` keeps the replies."""
+    """The tasks' numbers by lmms-eval, as plain values for results.json, and by our benchmarks; what is scored is stored."""
     assert section.lmms_eval is not None
-    runs = hand_over(section.lmms_eval, models, root, out / "lmms_eval", watch, folder)
-    outcomes, reasons = ours(section.lmms_eval, runs, section.draws, section.seed, folder)
+    runs = hand_over(section.lmms_eval, models, executor.store.root, out / "lmms_eval", executor.watch, folder)
+    outcomes: list[Outcome] = []
+    reasons = {}
+    for task, benchmark in section.lmms_eval.ours.items():
+        assert isinstance(benchmark, Benchmark)
+        try:
+            outcomes += [
+                _recomputed(task, asked, runs, section, executor.store, on_step) for asked in _by_rules(task, benchmark, folder)
+            ]
+        except UserError as error:
+            reasons[task] = str(error)
     return {**theirs(runs), "not_recomputed": reasons}, outcomes
 
 
@@ -37,29 +50,30 @@ def theirs(runs: Mapping[str, Theirs]) -> dict[str, Any]:
     return {"packages": first.runs[0]["packages"], "tried": TRIED, "decoding": "greedy", "tasks": tasks}
 
 
-def ours(
-    section: LmmsEval, runs: Mapping[str, Theirs], draws: int, seed: int, folder: Path | None = None
-) -> tuple[list[Outcome], dict[str, str]]:
-    """Our numbers for these answers by each rule of each benchmark that was named; and by task, why there are none."""
-    outcomes, reasons = [], {}
-    for task, benchmark in section.ours.items():
-        assert isinstance(benchmark, Benchmark)
-        try:
-            outcomes += list(_recomputed(task, benchmark, runs, draws, seed, folder))
-        except UserError as error:
-            reasons[task] = str(error)
-    return outcomes, reasons
+def _by_rules(task: str, benchmark: Benchmark, folder: Path | None) -> Iterator[Benchmark]:
+    """The benchmark by each of its rules, under names of their own."""
+    for rule in get_args(type(benchmark).model_fields["rule"].annotation) or (benchmark.rule,):
+        name, data = f"{task}-of-lmms-eval-{rule}", str(find_data(benchmark.data, folder))
+        yield benchmark.model_copy(update={"rule": rule, "name": name, "data": data})
 
 
 def _recomputed(
-    task: str, benchmark: Benchmark, runs: Mapping[str, Theirs], draws: int, seed: int, folder: Path | None
-) -> Iterator[Outcome]:
+    task: str, benchmark: Benchmark, runs: Mapping[str, Theirs], section: Eval, store: Store, on_step: OnStep
+) -> Outcome:
+    """Our numbers for the task's answers; items and scores are stored as those of an evaluation are, for `sightline compare`."""
     cut = {who: Counter(sample["finish"] for sample in _samples(run, task))["length"] for who, run in runs.items()}
-    answers = {who: run.samples(task) for who, run in runs.items()}
-    for rule in get_args(type(benchmark).model_fields["rule"].annotation) or (benchmark.rule,):
-        asked = {"rule": rule, "name": f"{task}-of-lmms-eval", "data": str(find_data(benchmark.data, folder))}
-        (outcome,) = score_files(benchmark.model_copy(update=asked), answers, draws, seed).benchmarks
-        yield replace(outcome, cut=cut)
+    items, sheets = read_sheets(benchmark, {who: run.samples(task) for who, run in runs.items()})
+    found = told(benchmark, items, sheets, section.draws, section.seed)
+    (files, *others) = {run.parts[task]["sha256"] for run in runs.values()}
+    if others:
+        raise DataError(f"eval.lmms_eval, {task}", "its files changed between the two models", "run it again")
+    # prompts and lengths are the task's, so that another task's numbers are not to be compared with these
+    terms = {**found.terms, "task": files}
+    steps: dict[str, list[Any]] = {f"items/{benchmark.title}": items}
+    steps |= {f"scores/{benchmark.title}-{who}": sheet.rows() for who, sheet in sheets.items()}
+    for name, rows in steps.items():
+        on_step(tally_of(store, name, store.source(name, terms, rows, [], section.shard_size)))
+    return replace(found, cut=cut, terms=terms)
 
 
 def _task(name: str, runs: Mapping[str, Theirs]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sightline.engines import ENGINES
+from sightline.engines import ENGINES, Engines
 from sightline.engines.roles import ChatRequest, Decoding
 from sightline.engines.weights import locate
 from sightline.errors import DataError, MissingPackage, RecipeError, RunError
@@ -25,9 +25,10 @@ from sightline.eval.bridge import LmmsEval, hand_over
 from sightline.eval.bridge_results import evaluate
 from sightline.eval.mme import Mme
 from sightline.eval.scoring import read_benchmark, score
-from sightline.execute import Silent
+from sightline.execute import Execution, Executor, Silent
 from sightline.recipe import parse
 from sightline.run import evaluate as evaluate_recipe
+from sightline.store.shards import Store
 from tests.conftest import Sightline
 from tests.eval.lmms_eval_task import QUESTIONS, numbers, sample, write_task
 
@@ -80,11 +81,12 @@ def program(tmp_path: Path) -> Program:
 def over(python: str, root: Path, who: tuple[str, ...] = ("base",), **section: Any) -> Any:
     bridge = LmmsEval.model_validate({"python": python, "tasks": ["sight"], **section})
     models = {name: ENGINES.read({"kind": "transformers", "model": "miniature/policy", "batch_size": 4}) for name in who}
-    return evaluate(Eval(lmms_eval=bridge), models, root / "store", root / "run", Silent())
+    executor = Executor(Store(root / "store"), Engines({}), 0, Execution())
+    return evaluate(Eval(lmms_eval=bridge), models, executor, root / "run", lambda tally: None)
 
 
 def values(outcome: Any, who: str) -> dict[str, float | None]:
-    return {line.metric: line.numbers[who].value for line in outcome.lines if line.split is None}
+    return {line.metric: line.numbers[who].value for line in outcome.lines if line.split == "random"}
 
 
 def test_lmms_evals_numbers_keep_their_names_and_a_foreign_standard_error_is_told(program, tmp_path):
@@ -107,8 +109,8 @@ def test_our_numbers_are_computed_from_the_same_answers_by_every_rule(program, t
     data = write_task(tmp_path) / "sight_random.jsonl"
     theirs, ours = over(program(), tmp_path, ("base", "aligned"), ours={"sight": {"kind": "pope", "data": str(data)}})
     assert [(outcome.rule, outcome.benchmark) for outcome in ours] == [
-        ("published", "sight-of-lmms-eval"),
-        ("clean", "sight-of-lmms-eval"),
+        ("published", "sight-of-lmms-eval-published"),
+        ("clean", "sight-of-lmms-eval-clean"),
     ]
     published, clean = ours
     # yes, yes, yes, "" of yes, no, yes, no: the published rule reads the empty one as a yes, the clean one as neither
@@ -199,19 +201,22 @@ def test_another_version_than_was_tried_is_told(program, tmp_path):
 def test_a_recipe_of_nothing_but_lmms_evals_tasks_runs_and_is_shown(program, tmp_path, sightline: Sightline):
     data = write_task(tmp_path) / "sight_random.jsonl"
     bridge = {"python": program(), "tasks": ["sight"], "ours": {"sight": {"kind": "pope", "data": data.name}}}
-    (tmp_path / "recipe.yaml").write_text(
-        json.dumps({"name": "over", "eval": {"model": "miniature/policy", "lmms_eval": bridge}})
-    )
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    recipe = {"name": "over", "eval": {"model": "miniature/policy", "adapter": "adapter", "lmms_eval": bridge}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
     done = sightline("eval", "recipe.yaml", "--out", "runs/over")
     assert done.returncode == 0, done.stderr
-    assert "sight-of-lmms-eval (clean)" in done.stdout and "accuracy_seen │ 0.5 ± 0.29" in done.stdout
+    assert "sight-of-lmms-eval-clean (clean)" in done.stdout and "accuracy_seen │ 0.5 ± 0.29 │ 1 ± 0" in done.stdout
     assert "f1_seen       │ 0.6667 " in done.stdout  # without the standard error of something else
     found = json.loads((tmp_path / "runs" / "over" / "results.json").read_text())
     assert [entry["rule"] for entry in found["benchmarks"]] == ["published", "clean"]
     assert found["lmms_eval"]["tasks"][0]["metrics"][0]["base"]["value"] == 0.5
-    assert "lmms-eval 0.7.3" in sightline("show", "runs/over").stdout
     page = (tmp_path / "runs" / "over" / "report.html").read_text()
     assert "0.5 ± 0.29" in page and ">0.6667<" in page and "lmms-eval 0.7.3 asked" in page
+    compared = json.loads(sightline("compare", "runs/over", "--json").stdout)
+    accuracy = compared["benchmarks"][0]["metrics"][0]
+    assert [line["value"] for line in accuracy["runs"]] == [50, 100]
 
 
 def test_an_environment_that_lacks_lmms_eval_is_told_before_anything_is_made(tmp_path):
