@@ -376,9 +376,10 @@ def _keep(name: str, asked: _Asked, sheet: Sheet, store: Store, shard_size: int,
 
 
 def _judged(benchmark: Benchmark) -> Judged | None:
+    """The benchmark where a judge is asked about its answers; RecipeError where it lacks one."""
     from sightline.eval.judged import Judged  # it builds on this module
 
-    return benchmark if isinstance(benchmark, Judged) else None
+    return benchmark if isinstance(benchmark, Judged) and benchmark.engine_roles() else None
 
 
 def _judge(benchmark: Benchmark, executor: Executor) -> dict[str, Any] | None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from sightline.engines.roles import Decoding
-from sightline.errors import DataError, MissingPackage
-from sightline.eval import Benchmark, Question
+from sightline.errors import DataError, MissingPackage, RecipeError
+from sightline.eval import Question
 from sightline.eval.answer_files import read_texts, records
 from sightline.eval.chair_words import ListedWords
 from sightline.eval.coco import Words, annotated
 from sightline.eval.compare import Metric, Score, fraction, ratio
+from sightline.eval.judged import Judged
 from sightline.eval.vocabulary import Mention, Vocabulary
 from sightline.plugin import need
 from sightline.rows import Answer, Item
@@ -28,16 +31,30 @@ SHORT = 3
 """Words of an answer up to which the script asks no model for its objects."""
 NOUNS = ("NN", "NNS", "NNP", "NNPS")
 
+FORM = """\
+Somebody has described a picture. List the things that are in it by this description.
+
+A thing can be seen and pointed at: a person, an animal, a plant, food, a piece of furniture, a vehicle, a tool, clothes, a
+building. Call each by the word that the description has for it, without its colour or number, and name none twice. Leave out
+what the description says is not there, and what is no thing: a place, a mood, the light, a colour, something that happens.
+
+Reply with a JSON list on one line and with nothing else: ["boy", "tennis racket"], for instance, or [] if there is nothing.
+
+The description:
+{answer}
+"""
+
 Parse = Callable[[str], list[tuple[str, str]]]
+Read = Callable[[Iterable[str]], list[Mention]]
 
 
-class ObjectHalBench(Benchmark):
+class ObjectHalBench(Judged):
     """Ask for a detailed description, have its objects listed, and look for those that are not in the picture.
 
     The data folder holds the questions (obj_halbench*.jsonl: image_id, question, and image in base64 or image_path), COCO's
-    instances*.json and captions*.json of 2014, and synonyms_refine.txt. With the extractor llm an answer is a record of image_id,
-    text, and reply, which is what a model said that was asked to list the answer's objects as JSON (or extract_objs, the list
-    itself). Short answers, of three words or fewer, name nothing then.
+    instances*.json and captions*.json of 2014, and synonyms_refine.txt. To score answers whose objects a model has listed, give
+    records of image_id, text, and reply, which is that model's JSON list as it came (or extract_objs, the list itself). Of short
+    answers, of three words or fewer, no model is asked: by the extractor llm they name nothing.
     """
 
     origin: ClassVar[str] = (
@@ -48,18 +65,33 @@ class ObjectHalBench(Benchmark):
     )
     answer_ids: ClassVar[Sequence[str]] = ("image_id", "question_id", "id")
     answer_texts: ClassVar[Sequence[str]] = ("text", "answer", "caption", "response")
+    forms: ClassVar[tuple[str, ...]] = (FORM,)
 
     rule: Literal["published", "clean"] = "published"
     """published: words by spaCy's and WordNet's lemmas, nouns in a row as one, so that no tennis player is a person. clean: the
     clean words of chair, each object once an answer."""
     extractor: Literal["llm", "lemmas"] = "llm"
-    """Who lists an answer's objects: a model, whose replies come with the answers, or the list of words itself, which needs no
-    model. By the published rule the latter is the script without --use_gpt, and counts every mention. Its numbers do not compare
-    with the paper's, and are named so."""
+    """Who lists an answer's objects: a model, which is the judge or whose replies come with the answers (`sightline score`), or
+    the list of words itself, which needs no model. By the published rule the latter is the script without --use_gpt, and counts
+    every mention. Its numbers do not compare with the paper's, and are named so."""
     parser: str = Field("en_core_web_trf", min_length=1)
     """spaCy's pipeline, or its folder, that the published rule reads a model's lists with."""
     decoding: Decoding = Decoding(max_tokens=1024)
     """How the model answers. Longer descriptions hallucinate in more of their sentences: compare at one length limit only."""
+
+    @model_validator(mode="after")
+    def _judge_is_asked(self) -> Self:
+        if self.judge and self.extractor == "lemmas":
+            raise PydanticCustomError("conflict", "lemmas ask no judge", {"fix": "leave out judge, or set extractor to llm"})
+        return self
+
+    def engine_roles(self) -> dict[str, str]:
+        if self.extractor == "lemmas":
+            return {}
+        if not self.judge:
+            fix = "set its judge to an engine of the recipe, or its extractor to lemmas"
+            raise RecipeError(f"eval, {self.title}", "no model lists the objects of its answers", fix)
+        return super().engine_roles()
 
     def questions(self, place: Path) -> list[Question]:
         asked = _asked(_questions(place))
@@ -75,24 +107,29 @@ class ObjectHalBench(Benchmark):
         return base64.b64decode(row["image"]) if row.get("image") else self.picture(place, row.get("image_path") or file)
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> list[str]:
-        """With the extractor llm, each is JSON of the text and the list of its objects, null where the reply holds none."""
+        """With the extractor llm, each is what `listing` gives."""
         names = [question.id for question in questions]
         texts = read_texts(path, names, self.answer_ids, self.answer_texts)
         if self.extractor == "lemmas":
             return texts
         given = {str(_image(row, where)): (where, row) for where, row in records(path)}
-        return [json.dumps([said(text), _listed(text, *given[name])]) for name, text in zip(names, texts, strict=True)]
+        return [listing(text, _listed(text, *given[name])) for name, text in zip(names, texts, strict=True)]
+
+    def prompts(self, items: Sequence[Item], answers: Sequence[str]) -> list[str | None]:
+        texts = [said(answer) for answer in answers]
+        return [None if is_short(text) else FORM.format(answer=text) for text in texts]
+
+    def replied(self, answer: Answer, reply: Answer | None) -> Answer:
+        if reply is None:
+            return replace(answer, text=listing(answer.text, []))
+        return reply if reply.finish == "error" else replace(answer, text=listing(answer.text, objects(reply.text)))
 
     def scores(self, place: Path, items: Sequence[Item], answers: Sequence[Answer]) -> list[Score]:
         read = self._reader(self._words(place))
         if self.extractor == "lemmas":
             texts = [said(answer.text) for answer in answers]
             return [_score(item, text, read([text])) for item, text in zip(items, texts, strict=True)]
-        pairs = [_pair(answer) for answer in answers]
-        return [
-            _score(item, text, None if phrases is None else read(phrases), guessed=is_short(text))
-            for item, (text, phrases) in zip(items, pairs, strict=True)
-        ]
+        return [_listed_score(item, answer, read) for item, answer in zip(items, answers, strict=True)]
 
     def terms(self, place: Path) -> dict[str, Any]:
         return {**super().terms(place), SYNONYMS: digest_file(place / SYNONYMS)}
@@ -101,7 +138,7 @@ class ObjectHalBench(Benchmark):
         path = place / SYNONYMS
         return Vocabulary.read(path) if self.rule == "clean" else ListedWords.read(path, wordnet_lemma(), strip=True)
 
-    def _reader(self, words: Words) -> Callable[[Iterable[str]], list[Mention]]:
+    def _reader(self, words: Words) -> Read:
         if isinstance(words, ListedWords):
             if self.extractor == "lemmas":
                 return lambda texts: [mention for text in texts for mention in words.mentions(text)]
@@ -185,6 +222,11 @@ def objects(reply: str) -> list[str] | None:
     return None
 
 
+def listing(text: str, listed: Sequence[str] | None) -> str:
+    """An answer and the list of its objects (None where the reply holds none), as the JSON that `scores` reads."""
+    return json.dumps([said(text), listed])
+
+
 def said(text: str) -> str:
     """What a model said, without the turn's name."""
     return text.replace("Assistant:", "").strip()
@@ -214,14 +256,11 @@ def _score(item: Item, text: str, mentions: list[Mention] | None, guessed: bool 
     return Score(item.id, item.group, counts, guessed, tuple(dict.fromkeys(mention.words for mention in wrong)), tuple(truth))
 
 
-def _pair(answer: Answer) -> tuple[str, list[str] | None]:
-    """An answer's text and the objects that were listed for it."""
-    try:
-        text, phrases = json.loads(answer.text)
-    except (ValueError, TypeError) as error:
-        fix = "score a file that has a reply beside each answer (`sightline score`), or set extractor to lemmas"
-        raise DataError(answer.group, "no model has listed the objects of this answer", fix) from error
-    return text, phrases
+def _listed_score(item: Item, answer: Answer, read: Read) -> Score:
+    if answer.finish == "error":
+        return Score(item.id, item.group, {"unjudged": 1})
+    text, phrases = json.loads(answer.text)
+    return _score(item, text, None if phrases is None else read(phrases), guessed=is_short(text))
 
 
 def _listed(text: str, where: str, row: dict[str, Any]) -> list[str] | None:

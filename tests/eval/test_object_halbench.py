@@ -2,18 +2,27 @@
 
 import base64
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from sightline.errors import DataError, MissingPackage
+from sightline.errors import DataError, MissingPackage, RecipeError
+from sightline.eval import Outcome
 from sightline.eval.chair_words import ListedWords
 from sightline.eval.compare import Number
-from sightline.eval.object_halbench import ObjectHalBench, objects, published, runs_of_nouns
+from sightline.eval.object_halbench import FORM, ObjectHalBench, objects, published, runs_of_nouns
+from sightline.eval.runs import compare, sides
 from sightline.eval.scoring import score
+from sightline.miniature import heldout
+from sightline.recipe import parse
+from sightline.run import evaluate as evaluate_recipe
+from tests.servers import Server, text_of
 
 from .conftest import GOLDEN_ROWS, measured, write_coco
+from .test_judging import engine, evaluated, served
 
 GOLDEN = json.loads((GOLDEN_ROWS / "object_halbench.json").read_text(encoding="utf-8"))
 ROWS = GOLDEN["rows"]
@@ -196,11 +205,129 @@ def test_other_answers_are_refused(tmp_path: Path, change: dict[str, Any], told:
         numbers(benchmark(place, rule="clean"), place)
 
 
-def test_answers_that_no_model_has_listed_the_objects_of_are_refused(tmp_path: Path) -> None:
+def asked(tmp_path: Path) -> Path:
+    """The three pictures of `answered`, to be asked about."""
     place = answered(tmp_path)
-    with pytest.raises(DataError, match="no model has listed") as error:
-        measured(benchmark(place, rule="clean"), place, ["A dog"] * 3)
-    assert "extractor" in error.value.fix
+    picture = base64.b64encode((heldout.FOLDER / "pictures" / "000.png").read_bytes()).decode()
+    rows = [{"image_id": n, "question": f"What is in {n}?", "image": picture} for n in range(3)]
+    (place / "obj_halbench_300_with_image.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return place
+
+
+def outcome(place: Path, judge: Server, model: Server, **values: Any) -> Outcome:
+    section = {"kind": "object_halbench", "data": str(place), "rule": "clean", **values}
+    return evaluated(place / "store", section, engine(judge), engine(model)).benchmarks[0]
+
+
+def described(body: dict[str, Any]) -> str:
+    """The description that a judge is asked about."""
+    before, after = FORM.split("{answer}")
+    return text_of(body).removeprefix(before).removesuffix(after)
+
+
+def test_a_judges_lists_give_the_numbers_of_the_same_lists_in_a_file(tmp_path: Path) -> None:
+    place = asked(tmp_path)
+    rows = [json.loads(line) for line in (place / "answers.jsonl").read_text().splitlines()]
+    replies = {row["text"]: row["reply"] for row in rows}
+
+    def fault(request: str, attempt: int) -> str | None:
+        return "400" if down and "bus stop" in judge.texts[request] else None
+
+    def answer(body: dict[str, Any]) -> str:
+        return rows[int(text_of(body).removeprefix("What is in ")[0])]["text"]
+
+    with Server(lambda body: replies.get(described(body), "[]"), fault) as judge, Server(answer) as model:
+        down = True
+        told = outcome(place, judge, model)
+        assert (told.unjudged, told.unreadable, told.guesses) == ({"base": 1}, {"base": 0}, {"base": 1})
+        found = {line.metric: line.numbers["base"] for line in told.lines}
+        assert (found["mention_level"].value, found["recall"].n) == (50, 2)  # dog and cat of the first, nothing of the third
+        down = False
+        told = outcome(place, judge, model)
+        assert [*map(described, judge.bodies)].count(rows[0]["text"]) == 1
+    assert rows[2]["text"] not in map(described, judge.bodies)  # of three words
+    found = {line.metric: (line.numbers["base"].value, line.n) for line in told.lines}
+    assert found == {name: (number.value, number.n) for name, number in numbers(benchmark(place, rule="clean"), place).items()}
+
+
+def test_a_judge_is_not_asked_about_short_answers(tmp_path: Path) -> None:
+    place = asked(tmp_path)
+    with Server(lambda body: "[]") as judge, Server(lambda body: "Three cats sleep") as model:
+        told = outcome(place, judge, model)
+    assert not judge.bodies
+    assert (told.n, told.guesses, told.unjudged) == (3, {"base": 3}, {"base": 0})
+    assert {line.metric: line.numbers["base"].value for line in told.lines}["response_level"] is None
+
+
+def test_without_a_judge_no_model_is_asked(tmp_path: Path) -> None:
+    place = asked(tmp_path)
+    with Server(lambda body: "[]") as judge, Server(lambda body: "A dog and a cat") as model:
+        with pytest.raises(RecipeError, match="no model lists the objects"):
+            outcome(place, judge, model, judge="")
+        assert not model.bodies
+        told = outcome(place, judge, model, judge="", extractor="lemmas")
+    assert not judge.bodies and told.judge is None
+    assert (told.lines[0].metric, told.lines[0].split, told.lines[0].n) == ("response_level", "lemmas", 3)
+
+
+def test_a_recipe_names_a_judge_where_one_is_asked_and_nowhere_else() -> None:
+    def parsed(**values: str) -> None:
+        server = {"kind": "openai_http", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
+        section = {"kind": "object_halbench", "data": "x", **values}
+        parse({"name": "x", "engines": {"writer": server}, "eval": {"benchmarks": [section]}})
+
+    with pytest.raises(RecipeError, match="no model lists the objects") as error:
+        parsed()
+    assert "judge" in error.value.fix and "lemmas" in error.value.fix
+    with pytest.raises(RecipeError, match="lemmas ask no judge"):
+        parsed(extractor="lemmas", judge="writer")
+    with pytest.raises(RecipeError, match="someone"):
+        parsed(judge="someone")
+    parsed(judge="writer")
+    parsed(extractor="lemmas")
+
+
+def listed(body: dict[str, Any]) -> str:
+    """Always the same things; no list where a cat is spoken of."""
+    return "A cat, I think." if "cat" in described(body) else '["ship", "apples"]'
+
+
+def listing_recipe(folder: Path, server: Server, model: str) -> Path:
+    """The miniature policy describes held-out scenes, and `model` lists the objects."""
+    (folder / "hal").mkdir(exist_ok=True)
+    for name in ("instances.json", "captions.json", "synonyms.txt"):
+        shutil.copy(heldout.FOLDER / name, folder / "hal" / name.replace("synonyms", "synonyms_refine"))
+    rows = [{"image_id": n, "question": "Describe this picture."} for n in range(24)]
+    (folder / "hal" / "obj_halbench_300_with_image.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    hal = {"kind": "object_halbench", "data": "hal", "pictures": str(heldout.FOLDER / "pictures"), "rule": "clean"}
+    section = {"model": "miniature/policy", "draws": 100, "benchmarks": [{**hal, "judge": "lister"}]}
+    tree = {"name": "hal", "engines": {"lister": served(server, model=model)}, "execution": {"threads": 1}, "eval": section}
+    (folder / f"{model}.yaml").write_text(yaml.safe_dump(tree))
+    return folder / f"{model}.yaml"
+
+
+def test_a_run_stores_a_judges_lists_and_compares_with_no_other_judges(tmp_path: Path) -> None:
+    with Server(listed) as server:
+        wanted = listing_recipe(tmp_path, server, "m"), tmp_path / "runs" / "m"
+        evaluate_recipe(*wanted)
+        num_asked = len(server.bodies)
+        run = evaluate_recipe(*wanted)
+        assert len(server.bodies) == num_asked
+        other = evaluate_recipe(listing_recipe(tmp_path, server, "n"), tmp_path / "runs" / "n")
+    texts = {row.item_id: row.text for row in run.rows("answers/object_halbench-base")}
+    assert set(map(described, server.bodies)) == set(texts.values())
+    assert {row.text for row in run.rows("judging/object_halbench-base")} == {"A cat, I think.", '["ship", "apples"]'}
+
+    (told,) = run.manifest["results"]["benchmarks"]
+    found = {line["metric"]: line["base"]["value"] for line in told["metrics"]}
+    truths = {item.id: set(json.loads(item.target)) for item in run.rows("items/object_halbench")}
+    wrong = [{"boat", "apple"} - truths[name] for name, text in texts.items() if "cat" not in text]
+    assert 0 < len(wrong) < 24 and told["unreadable"] == {"base": 24 - len(wrong)}
+    assert found["response_level"] == pytest.approx(100 * sum(map(bool, wrong)) / len(wrong), rel=1e-5)
+    assert found["mention_level"] == pytest.approx(100 * sum(map(len, wrong)) / (2 * len(wrong)), rel=1e-5)
+    assert (told["judge"]["model"], told["judge"]["prompt"]) == ("m", benchmark(tmp_path).prompt_digest())
+    with pytest.raises(DataError, match=r"judge\.model is 'm' in m:base, 'n' in n:base"):
+        compare(sides([str(run.folder), str(other.folder)]))
 
 
 @pytest.mark.parametrize(
