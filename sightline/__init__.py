@@ -1,7 +1,7 @@
 """Sightline teaches vision-language models to say what they see.
 
-The verbs of the command line are functions here: `sightline.run(recipe)`, `make`, `train`, `eval`, `check`, `import_rows`,
-`export_rows`; `rows` opens any step of a run as a `datasets.Dataset`.
+The verbs of the command line are functions here: `sightline.run(recipe)`, `make`, `train`, `eval`, `sweep`, `check`,
+`import_rows`, `export_rows`; `rows` opens any step of a run as a `datasets.Dataset`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ _FUNCTIONS = {
     "train": "sightline.run:train",
     "eval": "sightline.run:evaluate",
     "rows": "sightline.run:rows",
+    "sweep": "sightline.sweep:sweep",
     "check": "sightline.check:check",
     "import_rows": "sightline.formats:import_rows",
     "export_rows": "sightline.formats:export_rows",
     "Recipe": "sightline.recipe:Recipe",
 }
-__all__ = ["Recipe", "__version__", "check", "eval", "export_rows", "import_rows", "make", "rows", "run", "train"]
+__all__ = ["Recipe", "__version__", "check", "eval", "export_rows", "import_rows", "make", "rows", "run", "sweep", "train"]
 
 
 def _function(name: str) -> Any:

@@ -6,6 +6,7 @@ import errno
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,10 +116,9 @@ def _watched(work: Callable[[Bars | Lines], Any]) -> Any:
 
 
 def _print_outcome(run: Any) -> None:
-    from sightline.show import results_table
+    from sightline.show import lmms_eval_table, results_table
 
-    table = results_table(run)
-    if table is not None:
+    for table in filter(None, (results_table(run), lmms_eval_table(run))):
         console.print(table)
     console.print(f"page     {run.folder / 'report.html'}", soft_wrap=True)
     console.print(f"results  {run.folder / 'results.json'}", soft_wrap=True)
@@ -142,6 +142,31 @@ def make(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> No
 def train(recipe: RecipeFile, overrides: Overrides = None, out: Out = None) -> None:
     """Train on the recipe's pairs, or on imported ones."""
     _carry_out("train", recipe, out, overrides)
+
+
+@app.command(
+    epilog=_example("sightline sweep recipes/quickstart.yaml --vary train.num_pairs=50,100,200,null --vary train.seed=0,1,2")
+)
+def sweep(
+    recipe: RecipeFile,
+    vary: Annotated[
+        list[str],
+        typer.Option("--vary", help="A key with the values it takes, or a file of named variants.", metavar="KEY=V,V|FILE"),
+    ],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The sweep's folder; runs beside it share their store.")] = None,
+) -> None:
+    """Run the recipe at every point of a grid; one table and plot of all, means over seeds. What points share is made once."""
+    from sightline.show import sweep_table
+    from sightline.sweep import planned
+
+    plan = planned(recipe, vary, out, overrides or ())
+    for at, point in enumerate(plan.points, 1):
+        console.print(f"[bold]{at} of {len(plan.points)}[/bold]  {escape(point.title)}", soft_wrap=True)
+        _watched(partial(plan.carry_out, point))
+    console.print(sweep_table(plan.results()))
+    for what in ("md", "csv", "json", "svg", "html"):
+        console.print(f"{what:<5} {plan.folder / f'sweep.{what}'}", soft_wrap=True)
 
 
 class AboutBenchmarks(TyperCommand):
@@ -227,10 +252,15 @@ def check(
     """Find what is wrong before anything is computed: keys, engines, prompts, pairs, and what training would see of them."""
     from sightline.check import check as inspect
 
-    for line in _watched(lambda watch: inspect(target, overrides or (), watch)).lines():
+    findings = _watched(lambda watch: inspect(target, overrides or (), watch))
+    for line in findings.lines():
         told = Text(line)
         told.highlight_regex("(?s)«.*»", "green")  # what counts in the loss
         console.print(told, soft_wrap=True)
+    for error in findings.missing:
+        _print_error(error.where, error.problem, error.fix)
+    if findings.missing:
+        raise typer.Exit(1)
 
 
 @app.command(name="import", epilog=_example("sightline import preferences.json --format llava --images photos --out data/mine"))

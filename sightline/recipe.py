@@ -77,13 +77,18 @@ _Loader.add_implicit_resolver(
 def read(path: str | Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Path]:
     """The recipe in a file (or a shipped one, by name) with `a.b=value` overrides, and the folder it is in."""
     found = find(path)
-    try:
-        tree = yaml.load(found.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(str(path), f"this is not YAML: {error}", "mend the line it names") from error
+    tree = read_yaml(found.read_bytes(), str(path))
     if not isinstance(tree, dict):
         raise RecipeError(str(path), "a recipe is a mapping of sections", f"known: {', '.join(Recipe.model_fields)}")
     return parse(overridden(tree, overrides)), found.parent
+
+
+def read_yaml(text: str | bytes, where: str) -> Any:
+    """Plain values, numbers as people write them; RecipeError where it is not YAML."""
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(where, f"this is not YAML: {error}", "mend the line it names") from error
 
 
 def parse(tree: dict[str, Any]) -> Recipe:
@@ -97,11 +102,11 @@ def parse(tree: dict[str, Any]) -> Recipe:
     return recipe
 
 
-def shipped() -> dict[str, Path]:
-    """Recipes that come with the package, by name."""
+def shipped(of: str = "") -> dict[str, Path]:
+    """Recipes that come with the package, by name; or the YAML files of a folder `of` beside them."""
     package = Path(str(files("sightline")))
     folder = next((place for place in (package / "recipes", package.parent / "recipes") if place.is_dir()), None)
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
+    return {path.stem: path for path in sorted((folder / of).glob("*.yaml"))} if folder else {}
 
 
 def find(path: str | Path) -> Path:

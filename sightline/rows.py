@@ -175,6 +175,10 @@ class Annotation(Row):
     sees_picture: bool
 
 
+FLIPPED = "-flipped"
+"""Ends the id of a pair whose sides were swapped on purpose: it sorts where it stood before."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pair(Row):
     """A preference: `chosen` over `rejected` as answers to the instruction about the pictures.
@@ -201,6 +205,11 @@ class Pair(Row):
     def answers(self) -> dict[str, str]:
         """The answers that are there, by side: chosen, then rejected."""
         return {side: text for side, text in (("chosen", self.chosen), ("rejected", self.rejected)) if text is not None}
+
+    @property
+    def is_flipped(self) -> bool:
+        """Whether its sides were swapped on purpose."""
+        return self.id.endswith(FLIPPED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -356,6 +365,7 @@ ROW_TYPES: dict[str, type[Row]] = {
     "annotations": Annotation,
     "unbalanced": Pair,
     "pairs": Pair,
+    "flipped": Pair,
     "negatives": Negative,
     "reference": Reference,
     "items": Item,

@@ -24,6 +24,7 @@ VERBS = {
     "run": {"--set", "--out"},
     "score": {"--answers", "--data", "--rule", "--set", "--json"},
     "show": {"--limit"},
+    "sweep": {"--vary", "--set", "--out"},
     "train": {"--set", "--out"},
 }
 

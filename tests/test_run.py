@@ -10,37 +10,18 @@ from pathlib import Path
 import pytest
 
 from sightline.store.runs import Run
-from tests.conftest import QUICKSTART, REPOSITORY
-
-NUM_PROMPTS = 8
-
-
-def overrides(folder: Path) -> list[str]:
-    prompts = (QUICKSTART.parent / "prompts" / "quickstart.jsonl").read_text().splitlines()
-    (folder / "prompts.jsonl").write_text("\n".join(prompts[:: 240 // NUM_PROMPTS]))
-    return [
-        f"make.prompts.path={folder / 'prompts.jsonl'}",
-        "make.images.guidance=[1, 5]",
-        "engines.painter.steps=4",
-        "execution.workers=1",
-        "execution.shard_size=4",
-        "train.epochs=2",
-        "train.batch_size=4",
-        "eval.limit=6",
-        "eval.draws=200",
-    ]
+from tests.conftest import NUM_PROMPTS, QUICKSTART, REPOSITORY
+from tests.conftest import quickstart_overrides as overrides
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("quickstart")
+def folder(quickstart_folder: Path) -> Path:
+    return quickstart_folder
 
 
 @pytest.fixture(scope="module")
-def whole(folder: Path) -> Run:
-    import sightline
-
-    return sightline.run(str(QUICKSTART), folder / "runs" / "whole", overrides(folder))
+def whole(quickstart_run: Run) -> Run:
+    return quickstart_run
 
 
 def stored(root: Path) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from sightline.report import chain, wording
 from sightline.report.annotators import comparison
 from sightline.report.evidence import Evidence
 from sightline.report.gallery import gallery, wins_sentence
+from sightline.report.lmms_eval import lmms_eval
 from sightline.report.pairs import pairs
 from sightline.report.pictures import Pictures
 from sightline.report.provenance import provenance
@@ -53,7 +54,7 @@ def render(run: Run, section: Report) -> str:
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     # with its fingerprint in the page's policy the browser runs this script, and none that a model's answer might hold
     fingerprint = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _template().render(**_parts(Evidence(run), section), style=style, script=script, script_hash=fingerprint)
+    return template("page.html.j2").render(**_parts(Evidence(run), section), style=style, script=script, script_hash=fingerprint)
 
 
 def _parts(evidence: Evidence, section: Report) -> dict[str, Any]:
@@ -68,6 +69,7 @@ def _parts(evidence: Evidence, section: Report) -> dict[str, Any]:
         "headline": headline(found) or _fallback(links),
         "footnotes": list(footnotes(found)),
         "benchmarks": found,
+        "lmms_eval": lmms_eval(evidence.results),
         "examples": shown,
         "opening": opening(shown),
         "links": links,
@@ -81,6 +83,7 @@ def _parts(evidence: Evidence, section: Report) -> dict[str, Any]:
         "sft": evidence.checkpoint.get("sft"),
         "provenance": provenance(evidence),
         "num_missing_shards": evidence.num_missing_shards,
+        "flips": [row.is_flipped for row in evidence.rows("flipped")],
     }
 
 
@@ -94,7 +97,8 @@ def _fallback(links: list[chain.Link]) -> str:
     return f"{first.rows:,} {first.name} became {last.rows:,} {last.name}."
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """One of our pages' templates."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -102,4 +106,4 @@ def _template() -> Any:
     )
     for filter_ in (wording.number, wording.signed, wording.amount, wording.duration, wording.plural, wording.share):
         environment.filters[filter_.__name__] = filter_
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)

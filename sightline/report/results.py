@@ -183,7 +183,7 @@ def _judged(entry: dict[str, Any]) -> Iterator[str]:
 
 
 def _metric(line: dict[str, Any], n: int | None) -> Metric:
-    base, aligned, unit = _span(line.get("base")), _span(line.get("aligned")), str(line.get("unit") or "")
+    base, aligned, unit = read_span(line.get("base")), read_span(line.get("aligned")), str(line.get("unit") or "")
     change = line.get("difference") or {}
     told = [line.get("base") or {}, line.get("aligned") or {}, change]
     name = str(line["metric"])
@@ -195,7 +195,7 @@ def _metric(line: dict[str, Any], n: int | None) -> Metric:
         n=line.get("n", n),
         base=base,
         aligned=aligned,
-        difference=_span(change),
+        difference=read_span(change),
         p=change.get("p"),
         resolvable=change.get("resolvable"),
         reason=next((str(entry["reason"]) for entry in told if entry.get("reason")), ""),
@@ -203,7 +203,8 @@ def _metric(line: dict[str, Any], n: int | None) -> Metric:
     )
 
 
-def _span(entry: dict[str, Any] | None) -> Span | None:
+def read_span(entry: dict[str, Any] | None) -> Span | None:
+    """A number of results.json; None where it has no value."""
     if not entry or entry.get("value") is None:
         return None
     return Span(entry["value"], entry.get("low"), entry.get("high"))

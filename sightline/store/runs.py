@@ -34,24 +34,28 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, recipe_text: str, store: Path) -> Run:
-        """Open the folder for this recipe; RunError where it holds what another one made.
-
-        How many hands work (`execution`) makes no other recipe: a run may go on with more of them.
-        """
+        """Open the folder for this recipe; RunError where it holds what another one made."""
         run = cls(folder)
-        written = folder / "recipe.yaml"
-        before = written.read_text() if written.exists() else recipe_text
-        if before != recipe_text and not run._may_become(before, recipe_text):
-            raise RunError(
-                str(folder),
-                f"this folder holds a run of another recipe ({_first_difference(before, recipe_text)})",
-                "give another folder with --out: runs beside each other share their store, and nothing stored is made again",
-            )
-        with written_whole(written) as aside:
+        run.refuse_another(recipe_text)
+        with written_whole(folder / "recipe.yaml") as aside:
             aside.write_text(recipe_text)
         if not run.manifest_path.exists():
             run.write_manifest({"store": _relative(store, folder), "steps": {}})
         return run
+
+    def refuse_another(self, recipe_text: str) -> None:
+        """RunError where the folder holds what another recipe made.
+
+        How many hands work (`execution`) makes no other recipe: a run may go on with more of them.
+        """
+        written = self.folder / "recipe.yaml"
+        before = written.read_text() if written.exists() else recipe_text
+        if before != recipe_text and not self._may_become(before, recipe_text):
+            raise RunError(
+                str(self.folder),
+                f"this folder holds a run of another recipe ({_first_difference(before, recipe_text)})",
+                "give another folder with --out: runs beside each other share their store, and nothing stored is made again",
+            )
 
     def _may_become(self, before: str, after: str) -> bool:
         if not self.manifest_path.exists():

@@ -20,6 +20,7 @@ from sightline.store.address import digest
 from sightline.store.shards import Shard
 from sightline.train.base import Dtype
 from sightline.train.checkpoint import Checkpoint, Place
+from sightline.train.flipping import FlipPairs
 from sightline.train.negatives import MakeNegatives, Negatives
 from sightline.train.objectives import OBJECTIVES
 from sightline.train.quantization import require_gpu
@@ -61,6 +62,11 @@ class Train(Section):
     """Hub revision; a commit makes the run reproducible."""
     pairs: str | None = None
     """Folder that `sightline import` wrote; absent: the pairs that this recipe makes."""
+    num_pairs: int | None = Field(None, ge=1)
+    """Train on so many of the pairs only, the first in an order that the seed decides: of one seed, fewer lie within more."""
+    flip_share: float = Field(0.0, ge=0, le=1)
+    """For experiments only: swap chosen and rejected of about this share of the pairs, drawn by the seed one by one (mllm-dpo's
+    noise); a smaller share's lie within a larger one's."""
     objective: OBJECTIVES.section()  # type: ignore[valid-type]
     """What training pushes towards."""
     negatives: Negatives = Negatives()
@@ -179,7 +185,8 @@ class Train(Section):
         """The fine-tuning before the alignment as a section of its own; None where there is none."""
         if self.sft is None:
             return None
-        shared = self.model_dump(exclude={"sft", "paradigm", "objective", "negatives", "reference"})
+        others = {"num_pairs"} if self.sft.pairs is not None else set()  # rows of its own are all trained on
+        shared = self.model_dump(exclude={"sft", "paradigm", "objective", "negatives", "reference", *others})
         return Train.model_validate({**shared, **self.sft.model_dump(exclude_none=True), "objective": {"kind": "sft"}})
 
     @property
@@ -219,10 +226,11 @@ class Train(Section):
 
     def address(self, weights: str, pairs: Sequence[Shard], reference: Sequence[Shard]) -> str:
         """Stands for everything that decides what training comes to."""
-        # negatives are in the reference's address where any are used, a first stage is in the weights
-        told = self.model_dump(
-            exclude={"pairs", "negatives", "sft", "paradigm", "threads", "checkpoint_every", "log_every", "feature_cache_gb"}
-        )
+        # negatives are in the reference's address where any are used, flips in the pairs', a first stage is in the weights
+        elsewhere = {"pairs", "flip_share", "negatives", "sft", "paradigm"}
+        told = self.model_dump(exclude={*elsewhere, "threads", "checkpoint_every", "log_every", "feature_cache_gb"})
+        if self.num_pairs is None:
+            del told["num_pairs"]  # all: what was trained before there was this field is found again
         told["trainer_args"] = {name: value for name, value in self.trainer_args.items() if name in DECIDING_ARGS}
         shards = [[shard.address for shard in some] for some in (pairs, reference)]
         return digest("train", VERSION, told, weights, shards)
@@ -272,12 +280,25 @@ def train(
     seed = executor.use.seed if section.seed is None else section.seed
     threads = section.threads or executor.execution.threads
     section = section.model_copy(update={"seed": seed, "threads": threads})
+    if section.flip_share:
+        pairs = _flipped(section, pairs, executor, on_step)
     first = section.first_stage()
     if first is None:
         return _train(_Training("reference", section, pairs), executor, on_step)
     tuned = _train(_Training("reference/sft", first, pairs if sft_pairs is None else sft_pairs), executor, on_step)
     start = Start.after(tuned, executor)
     return replace(_train(_Training("reference", section, pairs, start), executor, on_step), sft=tuned)
+
+
+def _flipped(section: Train, pairs: Sequence[Shard], executor: Executor, on_step: OnStep | None) -> list[Shard]:
+    """The pairs with some of them the wrong way round, stored as a step of their own."""
+    assert section.seed is not None
+    step = FlipPairs(share=section.flip_share, seed=section.seed)
+    here = Executor(executor.store, Engines({}), 0, Execution(workers=1), executor.watch)
+    tally = here.run(Task("flipped", step, ("pairs",)), [pairs])
+    if on_step is not None:
+        on_step(tally)
+    return tally.shards
 
 
 @dataclass(frozen=True)

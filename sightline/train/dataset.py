@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from sightline.errors import TrainingError
 from sightline.execute import Executor
-from sightline.rows import Negative, Pair
+from sightline.rows import FLIPPED, Negative, Pair
 from sightline.store.address import digest
 from sightline.store.shards import Shard, Store
 from sightline.store.spill import Spill
@@ -54,7 +54,7 @@ class Examples(Dataset["tuple[Tree, list[float]] | None"]):
                 "train.pairs", f"no pair is left to train on ({reasons or 'there is none'})", "look at what was dropped"
             )
         # not in the order of the shards, which follows their size
-        self.order = np.array(sorted(range(len(ids)), key=ids.__getitem__))
+        self.order = np.array(sorted(_chosen(section, ids), key=ids.__getitem__))
         # 64 bits that stand for a pair's pictures and question
         self.instructions = np.frombuffer(instructions, np.uint64)[self.order]
         self.logprobs, self.lengths = (
@@ -105,6 +105,17 @@ class Examples(Dataset["tuple[Tree, list[float]] | None"]):
         reference = torch.tensor([stored for _, stored in given], dtype=torch.float64)
         counted = {"reference": reference, "num_tokens": packed["num_tokens"]}
         return {**packed, **{name: rows[: len(held)] for name, rows in counted.items()}}
+
+
+def _chosen(section: Train, ids: Sequence[str]) -> list[int]:
+    """Places of the pairs to train on: all, or the first `num_pairs` in an order that depends on each pair and the seed alone."""
+    wanted = section.num_pairs
+    if wanted is None:
+        return list(range(len(ids)))
+    if wanted > len(ids):
+        fix = f"ask for at most {len(ids)}, or leave it out to train on all"
+        raise TrainingError("train.num_pairs", f"{wanted} pairs are asked for, and {len(ids)} can be trained on", fix)
+    return sorted(range(len(ids)), key=lambda at: digest("num_pairs", section.seed, ids[at].removesuffix(FLIPPED)))[:wanted]
 
 
 class Together(Sampler[int]):
