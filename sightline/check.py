@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import fill
@@ -11,9 +12,10 @@ from typing import Any
 
 import yaml
 
+from sightline import eval as evaluation
 from sightline import make as making
-from sightline.engines.weights import locate
-from sightline.errors import RecipeError
+from sightline.engines.weights import is_cached, locate
+from sightline.errors import DataError, MissingPackage, RecipeError, UserError
 from sightline.execute import Silent, Watch
 from sightline.formats.validate import Fault, faults
 from sightline.recipe import Recipe, read
@@ -43,9 +45,11 @@ TOLD_BY_TRAINING = ("empty answer", "equal answers", "missing picture", "image t
 
 @dataclass
 class Findings:
-    """What a check came to: facts in order, what training would see, and the faults of single rows."""
+    """What a check came to: facts in order, what is missing, what training would see, and the faults of single rows."""
 
     facts: list[str] = field(default_factory=list)
+    missing: list[UserError] = field(default_factory=list)
+    """What a run would stop at: files, keys, packages."""
     faults: list[Fault] = field(default_factory=list)
     looks: list[tuple[Train, Seen]] = field(default_factory=list)
     """Stages of training, and what each would see."""
@@ -70,15 +74,23 @@ class Findings:
         kinds = Counter(fault.kind for fault in self.faults)
         if kinds:
             yield "faults: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-        else:
+        elif not self.missing:
             yield "nothing wrong found"
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """What the block finds missing is listed, so that a user can mend it all at once; what training refuses is raised."""
+        try:
+            yield
+        except (DataError, RecipeError, MissingPackage) as error:
+            self.missing.append(error)
 
 
 def check(target: Recipe | str | Path, overrides: Sequence[str] = (), watch: Watch | None = None) -> Findings:
-    """Check a recipe (keys, bounds, engines and roles, models' folders, prompts, pairs) or a folder of imported rows.
+    """Check a recipe (keys, bounds, engines and roles, models' folders, prompts, benchmarks, pairs) or a folder of imported rows.
 
-    Where the recipe trains and its pairs are stored, they are looked at as training would see them. A fault that stops a run is
-    raised as a UserError; faults of single rows, which a run would drop with a reason, are listed.
+    Where the recipe trains and its pairs are stored, they are looked at as training would see them. A wrong recipe is raised as a
+    UserError; what a run would stop at besides is listed as missing, and so are faults of single rows, which it would drop.
     """
     watch = watch or Silent()
     if not isinstance(target, Recipe) and (Path(target) / "about.json").is_file():
@@ -87,15 +99,22 @@ def check(target: Recipe | str | Path, overrides: Sequence[str] = (), watch: Wat
     findings = Findings([f"recipe {recipe.name}: every key is known, every engine has its role"])
     _check_models(recipe, findings)
     if recipe.make is not None and not (recipe.train and recipe.train.pairs):
-        fact, refused = making.check(recipe.make, recipe.engines, folder, watch)
-        findings.facts.append(fact)
-        findings.faults += [Fault(row=row.key, kind=row.reason, detail=row.detail) for row in refused]
+        with findings.noting():
+            fact, refused = making.check(recipe.make, recipe.engines, folder, watch)
+            findings.facts.append(fact)
+            findings.faults += [Fault(row=row.key, kind=row.reason, detail=row.detail) for row in refused]
+    if recipe.eval:
+        for benchmark in recipe.eval.benchmarks:
+            with findings.noting():
+                findings.facts.append(evaluation.look(recipe.eval, benchmark, folder))
     if recipe.train:
-        _check_first_stage(recipe, folder, findings, watch)
-        pairs = recipe.train.pairs
-        source = _imported(pairs, recipe, folder, findings, watch) if pairs else _made(recipe, findings)
-        if source is not None:
-            _look(recipe.train, source, findings, watch)
+        with findings.noting():
+            _check_first_stage(recipe, folder, findings, watch)
+        with findings.noting():
+            pairs = recipe.train.pairs
+            source = _imported(pairs, recipe, folder, findings, watch) if pairs else _made(recipe, findings)
+            if source is not None:
+                _look(recipe.train, source, findings, watch)
     return findings
 
 
@@ -113,13 +132,16 @@ def _check_first_stage(recipe: Recipe, folder: Path, findings: Findings, watch: 
 
 
 def _check_models(recipe: Recipe, findings: Findings) -> None:
-    findings.facts += [said for engine in recipe.engines.values() if (said := engine.look())]
+    for engine in recipe.engines.values():
+        with findings.noting():
+            findings.facts += [said] if (said := engine.look()) else []
     models = {engine.model for engine in recipe.engines.values() if not engine.served} | (
         {recipe.train.model} if recipe.train else set()
     )
-    for model in sorted(models):
-        if not _is_here(model):
-            findings.facts.append(f"model {model} is not on this disk: it will be looked up on the hub")
+    absent = sorted(model for model in models if not _is_here(model) and not is_cached(model))
+    if absent:
+        told = "looked up on the hub, where some ask for a login (hf auth login)"
+        findings.facts.append(f"not on this disk, and {told}: {', '.join(absent)}")
 
 
 def _is_here(model: str) -> bool:

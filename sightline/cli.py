@@ -116,10 +116,9 @@ def _watched(work: Callable[[Bars | Lines], Any]) -> Any:
 
 
 def _print_outcome(run: Any) -> None:
-    from sightline.show import results_table
+    from sightline.show import lmms_eval_table, results_table
 
-    table = results_table(run)
-    if table is not None:
+    for table in filter(None, (results_table(run), lmms_eval_table(run))):
         console.print(table)
     console.print(f"page     {run.folder / 'report.html'}", soft_wrap=True)
     console.print(f"results  {run.folder / 'results.json'}", soft_wrap=True)
@@ -253,10 +252,15 @@ def check(
     """Find what is wrong before anything is computed: keys, engines, prompts, pairs, and what training would see of them."""
     from sightline.check import check as inspect
 
-    for line in _watched(lambda watch: inspect(target, overrides or (), watch)).lines():
+    findings = _watched(lambda watch: inspect(target, overrides or (), watch))
+    for line in findings.lines():
         told = Text(line)
         told.highlight_regex("(?s)«.*»", "green")  # what counts in the loss
         console.print(told, soft_wrap=True)
+    for error in findings.missing:
+        _print_error(error.where, error.problem, error.fix)
+    if findings.missing:
+        raise typer.Exit(1)
 
 
 @app.command(name="import", epilog=_example("sightline import preferences.json --format llava --images photos --out data/mine"))

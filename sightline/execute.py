@@ -61,6 +61,8 @@ class Step(Plugin):
     """Makes rows from rows. A subclass is its own recipe section."""
 
     version: ClassVar[int] = 1  # raise it when the same rows would now give different rows
+    may_be_empty: ClassVar[bool] = False
+    """A run goes on where no row is left after this step."""
     asks_again: ClassVar[bool] = False
     """A shard with dropped rows is made again by the next run. Calls that were answered are kept, and not made again."""
 

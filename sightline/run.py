@@ -22,6 +22,8 @@ from sightline import processes
 from sightline import train as training
 from sightline.engines import Engine, Engines
 from sightline.errors import RecipeError, RunError
+from sightline.eval import bridge_results as bridge
+from sightline.eval.bridge import find_lmms_eval
 from sightline.execute import Executor, Silent, Tally, Watch
 from sightline.plugin import suggest
 from sightline.recipe import Recipe, read
@@ -62,6 +64,7 @@ def run(
 ) -> Run:
     """Make, train, evaluate and report; returns the run's folder, open."""
     with opened(recipe, out, overrides, watch) as work:
+        _require_what_measures(work)
         if work.recipe.train:
             _train(work)
         else:
@@ -97,6 +100,7 @@ def evaluate(
 ) -> Run:
     """Run the recipe's benchmarks on the model before and after, after training it where that is missing."""
     with opened(recipe, out, overrides, watch) as work:
+        _require_what_measures(work)
         if work.recipe.train and not (work.recipe.eval and work.recipe.eval.adapter):
             _train(work)
         _evaluate(work)
@@ -201,8 +205,23 @@ def _evaluate(work: Work) -> None:
         raise RecipeError("eval", "this recipe evaluates nothing", "add an eval section with benchmarks")
     if section.suffix is None:
         section = section.model_copy(update={"suffix": work.recipe.asking()})
-    results = evaluation.evaluate(section, work.executor, _models(work), _timed(work), work.folder)
-    work.run.note(results=results.to_json())
+    models = _models(work)
+    results = evaluation.evaluate(section, work.executor, models, _timed(work), work.folder).to_json()
+    work.run.note(results=results)
+    if section.lmms_eval is not None:
+        theirs, ours = bridge.evaluate(section, models, work.executor, work.run.folder, _timed(work), work.folder)
+        benchmarks = [*results["benchmarks"], *(outcome.to_json() for outcome in ours)]
+        work.run.note(results={**results, "benchmarks": benchmarks, "lmms_eval": theirs})
+
+
+def _require_what_measures(work: Work) -> None:
+    """A UserError before hours of making and training where a benchmark's data, or what lmms-eval needs, is not here."""
+    if work.recipe.eval is None:
+        return
+    for benchmark in work.recipe.eval.benchmarks:
+        evaluation.located(benchmark, work.folder)
+    if work.recipe.eval.lmms_eval:
+        find_lmms_eval(work.recipe.eval.lmms_eval.python)
 
 
 def _models(work: Work) -> dict[str, Engine]:

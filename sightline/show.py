@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -16,6 +18,7 @@ from rich.tree import Tree
 from sightline.errors import RunError
 from sightline.plugin import suggest
 from sightline.report import comparison
+from sightline.report.lmms_eval import lmms_eval
 from sightline.report.sweeps import HEADINGS, Metric, Sweeps, cells
 from sightline.rows import fields_of, place_of, to_record
 from sightline.store.runs import Run
@@ -24,7 +27,7 @@ PARENTS = {
     "pairs": ("chosen_id", "rejected_id"),
     "unbalanced": ("chosen_id", "rejected_id"),
     "responses": ("instruction_id",),
-    "instructions": ("image_id",),
+    "instructions": ("image_id",),  # of the ranking that chose it, where there was one
     "ranking": ("image_id",),
     "images": ("prompt_id",),
 }
@@ -39,8 +42,7 @@ def show(folder: Path, what: str | None, limit: int) -> Iterator[RenderableType]
     if what is None:
         yield steps_table(run)
         results = results_table(run)
-        if results is not None:
-            yield results
+        yield from filter(None, (results, lmms_eval_table(run)))
     elif what in run.manifest["steps"]:
         yield rows_table(run, what, limit)
     else:
@@ -48,12 +50,25 @@ def show(folder: Path, what: str | None, limit: int) -> Iterator[RenderableType]
 
 
 def steps_table(run: Run) -> Table:
-    """Every step: rows, drops with reasons, seconds."""
-    table = Table("step", "rows", "dropped", "seconds", title=str(run.folder), title_justify="left")
-    for name, entry in run.manifest["steps"].items():
+    """Every step in order: rows, drops with reasons, seconds, and what served models took."""
+    steps = run.manifest["steps"]
+    is_served = any(entry.get("usage") for entry in steps.values())
+    served = ("calls", "tokens read", "tokens written", "cost") if is_served else ()
+    table = Table("step", "rows", "dropped", "seconds", *served, title=str(run.folder), title_justify="left")
+    for name in sorted(steps, key=place_of):
+        entry = steps[name]
         dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(entry["dropped"].items()))
-        table.add_row(name, str(entry["rows"]), dropped, f"{entry['wall_seconds']:.1f}")
+        used = _used(entry.get("usage") or {}) if is_served else []
+        table.add_row(name, str(entry["rows"]), dropped, f"{entry['wall_seconds']:.1f}", *used)
     return table
+
+
+def _used(usage: dict[str, float | None]) -> list[str]:
+    """Calls, tokens and cost; empty cells where no server was asked."""
+    if not usage:
+        return [""] * 4
+    forms = {"calls": ",.0f", "input_tokens": ",.0f", "output_tokens": ",.0f", "cost": ",.4g"}
+    return ["unknown" if (number := usage.get(what)) is None else format(number, form) for what, form in forms.items()]
 
 
 def results_table(run: Run) -> Table | None:
@@ -69,6 +84,20 @@ def results_table(run: Run) -> Table | None:
         for metric in (line for line in benchmark["metrics"] if not line.get("split")):
             cells = [_number(metric.get(column)) for column in ("base", "aligned", "difference")]
             table.add_row(f"{benchmark['benchmark']} ({benchmark['rule']})", metric["metric"], *cells, str(metric["n"]))
+    return table
+
+
+def lmms_eval_table(run: Run) -> Table | None:
+    """Numbers by lmms-eval, or None where none of its tasks has run."""
+    path = run.folder / "results.json"
+    found = lmms_eval(json.loads(path.read_text())) if path.exists() else None
+    if found is None:
+        return None
+    title = f"lmms-eval {found.version}: its own numbers and standard errors"
+    table = Table("task", "metric", "before", "after", "n", title=title, title_justify="left")
+    for row in found.rows:
+        table.add_row(row.task, row.metric, row.base, row.aligned, str(row.n or "–"))
+    table.caption = escape("\n".join(found.notes)) or None
     return table
 
 
@@ -141,45 +170,77 @@ def provenance(run: Run, wanted: str) -> Tree:
     ]
     if not found:
         raise RunError(str(run.folder), f"no step and no row '{wanted}'", suggest(wanted, steps))
-    return _branch(rows, found[0], Tree("", hide_root=True), run)
+    return _Lineage(run, rows).branch(found[0], Tree("", hide_root=True))
 
 
-def _branch(rows: dict[str, tuple[str, Any]], identity: str, tree: Tree, run: Run) -> Tree:
-    step, row = rows[identity]
-    branch = tree.add(f"[bold]{step}[/bold] [dim]{identity[:12]}[/dim]")
-    for name in fields_of(type(row)):
-        value = getattr(row, name)
-        if name not in ("id", "key") and value not in (None, [], {}):
-            branch.add(f"[dim]{name}[/dim] {escape(_plain(name, value, run))}")
-    if step.startswith("responses/"):
-        _add_annotations(rows, identity, branch, run)
-    _add_replies(rows, identity, branch, run)
-    for name in PARENTS.get(step.partition("/")[0], ()):
-        parent = getattr(row, name, None)
-        if parent in rows:
-            _branch(rows, parent, branch, run)
-    return tree
+@dataclass
+class _Lineage:
+    """Draws rows with all that they came from, each once."""
 
+    run: Run
+    rows: dict[str, tuple[str, Any]]
+    drawn: set[str] = field(default_factory=set)
 
-def _add_annotations(rows: dict[str, tuple[str, Any]], response: str, branch: Tree, run: Run) -> None:
-    for step, row in rows.values():
-        if step.startswith(("annotations/", "judgements/")) and row.response_id == response:
-            _branch(rows, row.id, branch, run)
+    def branch(self, identity: str, tree: Tree) -> Tree:
+        step, row = self.rows[identity]
+        title = f"[bold]{step}[/bold] [dim]{identity[:12]}[/dim]"
+        if identity in self.drawn:
+            tree.add(f"{title} as above")
+            return tree
+        self.drawn.add(identity)
+        branch = tree.add(title)
+        for name in fields_of(type(row)):
+            value = getattr(row, name)
+            if name not in ("id", "key") and value not in (None, [], {}):
+                branch.add(f"[dim]{name}[/dim] {escape(self._plain(name, value))}")
+        if step == "pairs" and (rule := self._rule()):
+            branch.add(f"[dim]chosen by[/dim] {escape(rule)}")
+        for child in [*self._annotations(step, identity), *self._replies(step, row), *self._parents(step, row)]:
+            self.branch(child, branch)
+        return tree
 
+    def _rule(self) -> str:
+        """The recipe's own words for which answers were paired."""
+        path = self.run.folder / "recipe.yaml"
+        told = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        rule = (told.get("make") or {}).get("pairs")
+        return ", ".join(f"{name} {value}" for name, value in rule.items() if value not in (None, {}, [])) if rule else ""
 
-def _add_replies(rows: dict[str, tuple[str, Any]], identity: str, branch: Tree, run: Run) -> None:
-    """What a model wrote about a row; for an instruction, about its picture; for a prompt, the reply that it stands in."""
-    step, row = rows[identity]
-    about = {identity, identity.partition("@")[2]} if not step.startswith(WRITTEN) else set()
-    if step == "instructions":
-        about |= {ranked.id for other, ranked in rows.values() if other == "ranking" and ranked.image_id == row.image_id}
-    for other, reply in list(rows.values()):
-        if other.startswith(WRITTEN) and about & {reply.id, reply.about_id}:
-            _branch(rows, reply.id, branch, run)
+    def _parents(self, step: str, row: Any) -> Iterator[str]:
+        ranked = self._ranked(row) if step == "instructions" else None
+        names = PARENTS.get(step.partition("/")[0], ())
+        yield from [ranked] if ranked else (parent for name in names if (parent := getattr(row, name, None)) in self.rows)
 
+    def _ranked(self, instruction: Any) -> str | None:
+        """The ranking that chose the instruction's picture."""
+        return next(
+            (i for i, (step, row) in self.rows.items() if step == "ranking" and row.image_id == instruction.image_id), None
+        )
 
-def _plain(name: str, value: Any, run: Run) -> str:
-    if name in ("picture", "pictures"):
-        names = [value] if isinstance(value, str) else value
-        return ", ".join(str(run.store.picture(each)) for each in names)
-    return str(dataclasses.asdict(value)) if dataclasses.is_dataclass(value) and not isinstance(value, type) else str(value)
+    def _annotations(self, step: str, identity: str) -> Iterator[str]:
+        if step.startswith("responses/"):
+            for other, row in self.rows.values():
+                if other.startswith(("annotations/", "judgements/")) and row.response_id == identity:
+                    yield row.id
+
+    def _replies(self, step: str, row: Any) -> Iterator[str]:
+        """What a model wrote about a row; for an instruction, about its picture; for a prompt, the reply that it stands in."""
+        if step == "ranking" or step.startswith(WRITTEN):
+            return
+        about = {row.id, row.id.partition("@")[2], self._ranked(row) if step == "instructions" else None}
+        for other, reply in self.rows.values():
+            if other.startswith(WRITTEN) and about & {reply.id, reply.about_id}:
+                yield reply.id
+
+    def _plain(self, name: str, value: Any) -> str:
+        if name in ("picture", "pictures"):
+            names = [value] if isinstance(value, str) else value
+            return ", ".join(str(self.run.store.picture(each)) for each in names)
+        if isinstance(value, list) and value and dataclasses.is_dataclass(value[0]):
+            return "".join(f"\n{self._plain(name, each)}" for each in value)
+        if dataclasses.is_dataclass(value):
+            value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        if isinstance(value, dict):
+            told = {key: inner for key, inner in value.items() if inner is not None and inner != ""}
+            return ", ".join(f"{key} {self._plain(key, inner)}" for key, inner in told.items())
+        return str(round(value, 4)) if isinstance(value, float) else str(value)

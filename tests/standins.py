@@ -274,18 +274,25 @@ def _save_scorer(folder: Path, model: Any, processor: Any) -> Path:
 
 def clip(folder: Path) -> Path:
     """As openai/clip-vit-base-patch32: its picture size, its tokenizer's rules and its order of words."""
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor, CLIPTokenizer
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPProcessor
+
+    tokens = clip_words()
+    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ends = {"bos_token_id": len(tokens) - 2, "eos_token_id": len(tokens) - 1, "pad_token_id": len(tokens) - 1}
+    text = {"vocab_size": len(tokens), "max_position_embeddings": 77, **ends, **sizes}
+    config = CLIPConfig(text_config=text, vision_config={"image_size": 224, "patch_size": 32, **sizes}, projection_dim=64)
+    return _save_scorer(folder, CLIPModel(config), CLIPProcessor(CLIPImageProcessorPil(), tokens))
+
+
+def clip_words() -> PreTrainedTokenizerBase:
+    """A tokenizer of CLIP's rules, which can spell any word."""
+    from transformers import CLIPTokenizer
 
     merges = _clip_merges()
     letters = list(bytes_to_unicode().values())
     words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
     vocabulary = {word: at for at, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
-    tokens = CLIPTokenizer(vocabulary, merges, model_max_length=77)
-    sizes = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = {"bos_token_id": len(vocabulary) - 2, "eos_token_id": len(vocabulary) - 1, "pad_token_id": len(vocabulary) - 1}
-    text = {"vocab_size": len(vocabulary), "max_position_embeddings": 77, **ends, **sizes}
-    config = CLIPConfig(text_config=text, vision_config={"image_size": 224, "patch_size": 32, **sizes}, projection_dim=64)
-    return _save_scorer(folder, CLIPModel(config), CLIPProcessor(CLIPImageProcessorPil(), tokens))
+    return CLIPTokenizer(vocabulary, merges, model_max_length=77)
 
 
 def _clip_merges() -> list[tuple[str, str]]:

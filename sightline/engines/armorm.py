@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from sightline.engines.local import LocalEngine, in_batches, loading, model_folder, quiet, torch_dtype
+from sightline.engines.local import LocalEngine, in_batches, loading, model_folder, quiet, sorted_by, torch_dtype
 from sightline.engines.roles import TextScore
 from sightline.plugin import need
 
@@ -35,13 +35,14 @@ class TextScores:
 
     def score(self, conversations: Sequence[tuple[str, str]]) -> list[TextScore]:
         """The scalar of each (instruction, answer); its objectives by name, and their gates as `gate <name>`."""
+        lengths = [len(instruction) + len(answer) for instruction, answer in conversations]
+
+        def score(ordered: Sequence[tuple[str, str]]) -> list[Any]:
+            work, where = (lambda batch: self.model.score(batch, len(batch))), f"model {self.section.model}"
+            return in_batches(ordered, self.section.batch_size, work, where)
+
         with quiet():
-            scores = in_batches(
-                conversations,
-                self.section.batch_size,
-                lambda batch: self.model.score(batch, len(batch)),
-                f"model {self.section.model}",
-            )
+            scores = sorted_by(lengths, conversations, score)
         return [TextScore(found.score, self._numbers(found)) for found in scores]
 
     def _numbers(self, found: Any) -> dict[str, float]:

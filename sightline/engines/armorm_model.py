@@ -101,7 +101,7 @@ class ArmoRM(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Scores (B,), rewards and gates (B, J) of right-padded conversations."""
-        states_BT = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        states_BT = self.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         rows = torch.arange(len(ids), device=ids.device)
         rewards_BJ = self.regression_layer(states_BT[rows, mask.sum(dim=1) - 1])
         marks = torch.tensor([self.gate_position(row) for row in ids.tolist()], device=ids.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,11 +24,14 @@ PER_SAMPLE = ("StableDiffusionPipeline", "StableDiffusion3Pipeline")
 """Pipelines whose guidance is one multiplication, so that each picture of a batch can have its own scale."""
 
 
+Saving = Literal["attention_slicing", "vae_slicing", "offload", "sequential_offload"]
+
+
 class Diffusers(LocalEngine):
     """Paint with a text-to-image pipeline."""
 
     roles: ClassVar[frozenset[str]] = frozenset({"text_to_image"})
-    incidental: ClassVar[frozenset[str]] = frozenset({"device", "batch_size", "offload"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"device", "batch_size", "saving"})
 
     steps: int = Field(28, ge=1)
     """Denoising steps."""
@@ -42,19 +45,45 @@ class Diffusers(LocalEngine):
     """Pixels; the pipeline's own size where none is given."""
     max_sequence_length: int | None = Field(None, ge=1)
     """Tokens of the T5 encoder, for pipelines that have the setting; 1 saves time where a pipeline has no T5."""
-    offload: bool = False
-    """Keep the parts of the pipeline that do not work at the moment out of the GPU's memory."""
+    saving: list[Saving] = []
+    """Ways to need less of a GPU's memory, for more time. attention_slicing: attend a part at a time; vae_slicing: decode one
+    picture at a time; offload: keep the parts of the pipeline that do not work at the moment in the machine's memory;
+    sequential_offload: so with each layer, which is slow. The last two do nothing on a CPU."""
+    vae_tiling: bool = False
+    """Decode a large picture in tiles. Where these meet, colours move a little, so this counts as another painter."""
 
     def load(self) -> Painter:
         need("torch")
         device = self.torch_device()
         with loading(self.model):
             pipeline = load_pipeline(self.model, self.revision, self.variant, torch_dtype(self.dtype, device))
-        if self.offload and device.type != "cpu":
+            self._save_memory(pipeline)
+            self._place(pipeline, device)
+        return Painter(self, pipeline)
+
+    def _save_memory(self, pipeline: Any) -> None:
+        """Set the switches of the pipeline; RecipeError for one that it does not have."""
+        vae = pipeline.components.get("vae", pipeline.components.get("movq"))
+        sliced = any(hasattr(part, "set_attention_slice") for part in pipeline.components.values())
+        switches = {
+            "attention_slicing": (sliced, lambda: pipeline.enable_attention_slicing()),
+            "vae_slicing": (hasattr(vae, "use_slicing"), lambda: vae.enable_slicing()),
+            "vae_tiling": (hasattr(vae, "use_tiling"), lambda: vae.enable_tiling()),
+        }
+        for name in [*self.saving, *(["vae_tiling"] if self.vae_tiling else [])]:
+            able, switch = switches.get(name, (pipeline.model_cpu_offload_seq is not None, lambda: None))
+            if not able:
+                raise RecipeError(f"model {self.model}", f"a {type(pipeline).__name__} has no {name}", "leave it out")
+            switch()
+
+    def _place(self, pipeline: Any, device: torch.device) -> None:
+        """Onto the device, whole or in parts when they work."""
+        if device.type != "cpu" and "sequential_offload" in self.saving:
+            pipeline.enable_sequential_cpu_offload(device=device)
+        elif device.type != "cpu" and "offload" in self.saving:
             pipeline.enable_model_cpu_offload(device=device)
         else:
             pipeline.to(device)
-        return Painter(self, pipeline)
 
     def vocabulary(self) -> frozenset[str] | None:
         known = [words for words in map(closed_vocabulary, self._tokenizers()) if words is not None]
@@ -123,10 +152,12 @@ class Painter:
         self.pipeline = pipeline
         self.per_sample = getattr(pipeline, "guided_per_sample", False)
         """True where pictures of different guidance scales can share a batch."""
-        unknown = set(self._settings(1)) - set(inspect.signature(pipeline.__call__).parameters)
+        needed = {"prompt", "generator", "guidance_scale", "output_type"}
+        unknown = (needed | set(self._settings(1))) - set(inspect.signature(pipeline.__call__).parameters)
         if unknown:
             name = sorted(unknown)[0]
-            raise RecipeError(f"model {section.model}", f"a {type(pipeline).__name__} has no setting '{name}'", "leave it out")
+            fix = "take a text-to-image pipeline that has it" if name in needed else "leave it out"
+            raise RecipeError(f"model {section.model}", f"a {type(pipeline).__name__} has no setting '{name}'", fix)
 
     def paint(self, requests: Sequence[PaintRequest]) -> list[PIL.Image.Image]:
         """One picture a request, in order, each from a generator of its own seed."""

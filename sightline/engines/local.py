@@ -17,6 +17,7 @@ from sightline.errors import RecipeError, RunError
 
 A = TypeVar("A")
 B = TypeVar("B")
+HALF_IS_MISSING = "not implemented for 'Half'"  # torch's words for what a CPU cannot do in float16
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 
@@ -67,7 +68,10 @@ def model_folder(model: str, revision: str | None) -> Path:
 
 
 def in_batches(items: Sequence[A], batch_size: int, work: Callable[[Sequence[A]], Sequence[B]], where: str) -> list[B]:
-    """`work` on batches of the items, in order. Where the GPU's memory runs out, batches go on at half the size."""
+    """`work` on batches of the items, in order. Where the GPU's memory runs out, batches go on at half the size.
+
+    RunError where a single item does not fit, or where the device has no arithmetic of the asked precision.
+    """
     import torch
 
     done: list[B] = []
@@ -80,10 +84,21 @@ def in_batches(items: Sequence[A], batch_size: int, work: Callable[[Sequence[A]]
                 raise RunError(
                     where, "one picture at a time does not fit into the GPU's memory", "use a smaller dtype or model"
                 ) from error
+        except RuntimeError as error:
+            if HALF_IS_MISSING not in str(error):
+                raise
+            raise RunError(where, "this device cannot compute it in float16", "use dtype: float32 or bfloat16") from error
         # after the except block, which holds on to the failed batch's tensors
         batch_size = max(1, batch_size // 2)
         torch.cuda.empty_cache()
     return done
+
+
+def sorted_by(keys: Sequence[Any], items: Sequence[A], work: Callable[[list[A]], Sequence[B]]) -> list[B]:
+    """`work` on the items in the order of their keys, so that alike ones share a batch; results in the items' own order."""
+    order = sorted(range(len(items)), key=keys.__getitem__)
+    done = dict(zip(order, work([items[place] for place in order]), strict=True))
+    return [done[place] for place in range(len(items))]
 
 
 @contextmanager

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sightline.engines.local import Dtype, LocalEngine, in_batches, loading, quiet, torch_dtype
+from sightline.engines.local import Dtype, LocalEngine, in_batches, loading, quiet, sorted_by, torch_dtype
 from sightline.engines.processors import read_processor
 from sightline.engines.roles import ChatReply, ChatRequest, Decoding
 from sightline.engines.weights import fingerprint, locate
@@ -17,9 +18,16 @@ from sightline.store.address import digest, digest_file
 if TYPE_CHECKING:
     import torch
 
+PER_TOKEN = frozenset({"input_ids", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids"})
+"""Inputs as long as the text. They go on with each of a prompt's samples; pictures have been read by then."""
+
 
 class Transformers(LocalEngine):
-    """Ask any image-text-to-text model of the transformers library."""
+    """Ask any image-text-to-text model of the transformers library.
+
+    Several samples of one prompt share a reading of its pictures and its text. A model with inputs that are neither pictures nor
+    as long as the text (Llama 3.2's mask between the two, say) reads them once for each sample.
+    """
 
     roles: ClassVar[frozenset[str]] = frozenset({"vision_chat", "text_chat"})
     incidental: ClassVar[frozenset[str]] = frozenset({"device", "batch_size", "adapter"})  # the adapter counts by its files
@@ -116,19 +124,19 @@ class Chat:
 
     def chat(self, requests: Sequence[ChatRequest], decoding: Decoding) -> list[ChatReply]:
         """One reply a request, in order. Like lengths share a batch; what is sampled follows from a request's own seed alone."""
-        order = sorted(range(len(requests)), key=lambda i: (len(requests[i].pictures), _length(requests[i]), i))
+        keys = [(len(r.pictures), _length(r), first) for r, first in zip(requests, _same_prompt(requests), strict=True)]
+
+        def answer(ordered: list[ChatRequest]) -> list[ChatReply]:
+            return in_batches(ordered, self.batch_size, lambda batch: self._answer(batch, decoding), f"model {self.name}")
+
         with quiet():
-            replies = in_batches(
-                [requests[i] for i in order], self.batch_size, lambda batch: self._answer(batch, decoding), f"model {self.name}"
-            )
-        placed = dict(zip(order, replies, strict=True))
-        return [placed[i] for i in range(len(requests))]
+            return sorted_by(keys, requests, answer)
 
     def _answer(self, requests: Sequence[ChatRequest], decoding: Decoding) -> list[ChatReply]:
         import torch
         from transformers import LogitsProcessorList
 
-        inputs = self._inputs(requests)
+        inputs, prompt_of = self._shared_inputs(requests)
         picker = [] if decoding.temperature == 0 else [_Sampler(decoding, [request.seed for request in requests])]
         with torch.inference_mode():
             tokens = self.model.generate(
@@ -136,11 +144,23 @@ class Chat:
                 max_new_tokens=decoding.max_tokens,
                 do_sample=False,  # the sampler adds the chance; the arg max does the rest
                 num_beams=1,
+                use_cache=True,  # whatever the model says of itself: samples share it
                 pad_token_id=self._pad,
                 logits_processor=LogitsProcessorList(picker),
+                custom_generate=partial(_decode, torch.tensor(prompt_of, device=self.model.device)),
             )
         new = tokens[:, inputs["input_ids"].shape[1] :].tolist()
         return [self._reply(row) for row in new]
+
+    def _shared_inputs(self, requests: Sequence[ChatRequest]) -> tuple[Any, list[int]]:
+        """The model's inputs for the requests' different prompts, and the place of each request's prompt among these."""
+        alike = _same_prompt(requests)
+        different = sorted(set(alike))
+        inputs = self._inputs([requests[at] for at in different])
+        of_pictures = self.processor.image_processor.model_input_names
+        if len(different) < len(requests) and not PER_TOKEN.issuperset(inputs.keys() - of_pictures):
+            return self._inputs(requests), list(range(len(requests)))
+        return inputs, [different.index(at) for at in alike]
 
     def _inputs(self, requests: Sequence[ChatRequest]) -> Any:
         inputs = self.processor.apply_chat_template(
@@ -163,6 +183,53 @@ class Chat:
         answer = tokens if end is None else tokens[:end]
         text = self.processor.tokenizer.decode(answer, skip_special_tokens=True).strip()
         return ChatReply(text, "length" if end is None else "stop", len(answer))
+
+
+def _same_prompt(requests: Sequence[ChatRequest]) -> list[int]:
+    """For each request, the place of the first one with the same turns and the very same pictures."""
+    first: dict[Any, int] = {}
+    asked = [(*request.turns, *map(id, request.pictures)) for request in requests]
+    return [first.setdefault(prompt, at) for at, prompt in enumerate(asked)]
+
+
+def _decode(
+    prompt_of: torch.Tensor,
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: Any,
+    stopping_criteria: Any,
+    generation_config: Any,
+    **inputs: Any,
+) -> torch.Tensor:
+    """The loop of `generate`, but that each prompt, once read, goes on as often as `prompt_of` (axis: samples) names it."""
+    import torch
+
+    found = model(**model.prepare_inputs_for_generation(input_ids, is_first_iteration=True, **inputs), return_dict=True)
+    inputs = model._update_model_kwargs_for_generation(found, inputs)
+    logits_BV = found.logits[:, -1]
+    if prompt_of.tolist() != list(range(len(input_ids))):
+        input_ids, logits_BV, inputs = input_ids[prompt_of], logits_BV[prompt_of], _spread(inputs, prompt_of)
+    ended = torch.zeros_like(prompt_of, dtype=torch.bool)
+    while True:
+        # float32 and copied, as generate does: penalties of a model's generation_config write into them
+        words = logits_processor(input_ids, logits_BV.to(torch.float32, copy=True)).argmax(-1)
+        input_ids = torch.cat([input_ids, words.masked_fill(ended, generation_config.pad_token_id)[:, None]], dim=-1)
+        ended |= stopping_criteria(input_ids, ())
+        if ended.all():
+            return input_ids
+        found = model(**model.prepare_inputs_for_generation(input_ids, next_sequence_length=1, **inputs), return_dict=True)
+        inputs = model._update_model_kwargs_for_generation(found, inputs)
+        logits_BV = found.logits[:, -1]
+
+
+def _spread(inputs: dict[str, Any], prompt_of: torch.Tensor) -> dict[str, Any]:
+    """What a prompt left behind, once for each of its samples. The axis before the tokens' is the prompts'."""
+    import torch
+
+    inputs["past_key_values"].reorder_cache(prompt_of)  # as a beam search does, though each prompt may have its own number
+    tensors = {name for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+    others = {name: value for name, value in inputs.items() if name not in tensors}
+    return {**others, **{name: inputs[name][..., prompt_of, :] for name in tensors & PER_TOKEN}}
 
 
 class _Sampler:

@@ -12,6 +12,8 @@ from sightline.plugin import suggest
 from sightline.store.address import digest, digest_file
 
 MINIATURE = "miniature/"
+FIRST_FILES = ("config.json", "model_index.json", ".gitattributes")
+"""Of which every hub model has one."""
 
 
 def locate(model: str) -> str:
@@ -56,13 +58,24 @@ def _folder_digest(folder: str, state: tuple[tuple[str, int, int], ...]) -> str:
     return digest([[str(Path(path).relative_to(folder)), digest_file(Path(path))] for path, _, _ in state])
 
 
+def is_cached(model: str) -> bool:
+    """Whether a hub model has been fetched before, in part at least."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return any(isinstance(try_to_load_from_cache(model, name), str) for name in FIRST_FILES)
+    except HFValidationError:  # a path
+        return False
+
+
 @cache
 def _commit(model: str, revision: str) -> str:
     """The commit that loading would use: the hub's, or without a network the cache's; else the revision as given."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    for name in ("config.json", "model_index.json", ".gitattributes"):
+    for name in FIRST_FILES:
         try:
             # .../snapshots/<commit>/<name>: a download settles the commit before anything is addressed by it
             return Path(hf_hub_download(model, name, revision=revision)).parent.name

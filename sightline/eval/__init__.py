@@ -18,6 +18,7 @@ from sightline.engines.weights import MINIATURE
 from sightline.errors import DataError, RunError
 from sightline.eval.answer_files import read_texts
 from sightline.eval.answering import Answering
+from sightline.eval.bridge import LmmsEval
 from sightline.eval.compare import Metric, Score
 from sightline.eval.judging import Judging, judge_of
 from sightline.eval.results import NUM_EXAMPLES, Line, Outcome, Results, Sheet, examples, measure, outcome
@@ -25,7 +26,7 @@ from sightline.execute import Executor, Tally, Task, tally_of
 from sightline.files import Refused
 from sightline.files.pictures import Album
 from sightline.plugin import Plugin, Section, Table, suggest
-from sightline.rows import Answer, Item, Scored
+from sightline.rows import Answer, Item
 from sightline.store.address import digest, seed_from
 from sightline.store.shards import Shard, Store
 
@@ -39,6 +40,8 @@ BENCHMARKS = Table(
     {
         "pope": "sightline.eval.pope:Pope",
         "chair": "sightline.eval.chair:Chair",
+        "object_halbench": "sightline.eval.object_halbench:ObjectHalBench",
+        "alt_text": "sightline.eval.alt_text:AltText",
         "mmbench": "sightline.eval.mmbench:MMBench",
         "scienceqa": "sightline.eval.scienceqa:ScienceQa",
         "vqav2": "sightline.eval.vqav2:VqaV2",
@@ -146,8 +149,10 @@ class Benchmark(Plugin):
 class Eval(Section):
     """What is measured, on which model."""
 
-    benchmarks: list[BENCHMARKS.section()] = Field(min_length=1)  # type: ignore[valid-type]
+    benchmarks: list[BENCHMARKS.section()] = []  # type: ignore[valid-type]
     """What to run."""
+    lmms_eval: LmmsEval | None = None
+    """Tasks of lmms-eval, in an environment of yours that has it."""
     model: str | None = None
     """Model folder, hub name or miniature/<name>; the one that the recipe trains where none is given."""
     adapter: str | None = None
@@ -167,6 +172,12 @@ class Eval(Section):
     """Ask about this many pictures only: for a quick look. All benchmarks on the same pictures get the same ones."""
     shard_size: int = Field(64, ge=1)
     """About how many pictures' answers are stored at once."""
+
+    @model_validator(mode="after")
+    def _measures_something(self) -> Self:
+        if not self.benchmarks and self.lmms_eval is None:
+            raise PydanticCustomError("nothing", "nothing is measured", {"fix": "add benchmarks, or tasks of lmms_eval"})
+        return self
 
     @model_validator(mode="after")
     def _asked_once(self) -> Self:
@@ -237,7 +248,7 @@ class _Asked:
 def _ask(
     section: Eval, benchmark: Benchmark, executor: Executor, on_step: Callable[[Tally], None] | None, folder: Path | None
 ) -> _Asked:
-    place = find_data(benchmark.data, folder)
+    place = located(benchmark, folder)
     questions = limited(benchmark.questions(place), section.limit, section.seed)
     if not questions:
         raise DataError(str(place), f"{benchmark.title} asks nothing here", "give a data folder with questions")
@@ -262,6 +273,33 @@ def find_data(data: str, folder: Path | None = None) -> Path:
     if not place.exists():
         raise DataError(data, "no such data", suggest(data, known))
     return place
+
+
+def located(benchmark: Benchmark, folder: Path | None = None) -> Path:
+    """Where a benchmark's data is; DataError that says where to get it where it is not."""
+    try:
+        return find_data(benchmark.data, folder)
+    except DataError as error:
+        of_ours = benchmark.data.startswith(MINIATURE)
+        fix = error.fix if of_ours else f"set the benchmark's data to its place. {_origin(benchmark)}"
+        raise DataError(f"benchmark {benchmark.title}, data {error.where}", error.problem, fix) from error
+
+
+def look(section: Eval, benchmark: Benchmark, folder: Path | None = None) -> str:
+    """What a benchmark asks, in a line; a UserError where its data, its pictures or a package is missing. Nothing is stored."""
+    questions = limited(benchmark.questions(located(benchmark, folder)), section.limit, section.seed)
+    pictures = {question.picture for question in questions if isinstance(question.picture, Path)}
+    lacking = sorted(picture for picture in pictures if not picture.is_file())
+    if lacking:
+        more = f", nor {len(lacking) - 1:,} more of {len(pictures):,}" if len(lacking) > 1 else ""
+        fix = f"set the benchmark's pictures to their folder. {_origin(benchmark)}"
+        raise DataError(f"benchmark {benchmark.title}, pictures", f"{lacking[0]} is not here{more}", fix)
+    groups = len({question.group for question in questions})
+    return f"benchmark {benchmark.title}: {len(questions):,} questions about {groups:,} pictures"
+
+
+def _origin(benchmark: Benchmark) -> str:
+    return " ".join(benchmark.origin.split())
 
 
 def limited(questions: Sequence[Question], limit: int | None, seed: int) -> list[Question]:
@@ -332,26 +370,16 @@ def _score(
 
 def _keep(name: str, asked: _Asked, sheet: Sheet, store: Store, shard_size: int, on_step: Callable[[Tally], None] | None) -> None:
     """Store the scores: runs are compared by them, where the benchmark's files may be out of reach."""
-    scored = [
-        Scored(
-            id=digest(answer.id, "score"),
-            key=answer.key,
-            item_id=score.item_id,
-            group=score.group,
-            counts={column: float(count) for column, count in score.counts.items()},
-            guessed=score.guessed,
-        )
-        for answer, score in zip(sheet.answers, sheet.scores, strict=True)
-    ]
-    shards = store.source(name, asked.benchmark.terms(asked.place), scored, [], shard_size)
+    shards = store.source(name, asked.benchmark.terms(asked.place), sheet.rows(), [], shard_size)
     if on_step:
         on_step(tally_of(store, name, shards))
 
 
 def _judged(benchmark: Benchmark) -> Judged | None:
+    """The benchmark where a judge is asked about its answers; RecipeError where it lacks one."""
     from sightline.eval.judged import Judged  # it builds on this module
 
-    return benchmark if isinstance(benchmark, Judged) else None
+    return benchmark if isinstance(benchmark, Judged) and benchmark.engine_roles() else None
 
 
 def _judge(benchmark: Benchmark, executor: Executor) -> dict[str, Any] | None:

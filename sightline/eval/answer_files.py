@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import DataError
+from sightline.eval.samples import as_record, is_sample
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The records of a .json, .jsonl, .csv or .tsv file, each with its place; DataError where the file or one of them is none.
 
     JSON may be a list of records or a mapping of ids to texts, which gives records of `id` and `text`. A .json file may also have
-    a record a line, as some benchmarks'.
+    a record a line, as some benchmarks'. The log of lmms-eval gives records of its documents' ids and `text`.
     """
     text = read_text(path)
     if path.suffix in (".csv", ".tsv"):
@@ -74,7 +75,9 @@ def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     else:
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
-                yield f"{path}:{number}", _record(_parsed(line, f"{path}:{number}"), f"{path}:{number}")
+                where = f"{path}:{number}"
+                record = _record(_parsed(line, where), where)
+                yield where, as_record(record, where) if is_sample(record) else record
 
 
 def read_text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Benchmarks whose answers a judge rates: a model that is told in words what the picture shows, and what a good answer is."""
+"""Benchmarks that ask a judge about each answer, and those whose answers it rates: it is told in words what a picture shows."""
 
 from __future__ import annotations
 
@@ -24,35 +24,66 @@ NO_REPLY = "no reply of the judge could be read"
 
 
 class Judged(Benchmark):
-    """Ask a model, and have a judge rate its answers. The judge's replies are stored as they came; scores are read off them.
+    """Ask a model, and a judge about its answers. The judge's replies are stored as they came; scores are read off them.
 
     A reply that could not be had gives no score, whatever the rule; one that cannot be read is counted as unreadable.
     """
 
     forms: ClassVar[tuple[str, ...]]
     """What the judge is asked, its blanks unfilled. Results under other words are not compared."""
+
+    judge: str = ""
+    """Engine that judges; needs the text_chat role. There is none where its replies come from a file (`sightline score`)."""
+    judging: Decoding = Decoding(max_tokens=1024)
+    """How the judge picks its words."""
+
+    @property
+    def num_runs(self) -> int:
+        """Times that the judge is asked about each answer."""
+        return 1
+
+    def engine_roles(self) -> dict[str, str]:
+        """The judge's. None where no judge is asked; RecipeError where one should be and is not named."""
+        if not self.judge:
+            raise RecipeError(f"eval, {self.title}", "it names no judge", "set its judge to an engine of the recipe")
+        return {self.judge: "text_chat"}
+
+    def prompts(self, items: Sequence[Item], answers: Sequence[str]) -> Sequence[str | None]:
+        """What the judge is asked about each answer; None where it is asked nothing."""
+        raise NotImplementedError
+
+    def replied(self, answer: Answer, reply: Answer | None) -> Answer:
+        """What `scores` reads of an answer and the judge's reply about it, which is None where it was asked nothing.
+
+        A reply that could not be had has the finish 'error'.
+        """
+        raise NotImplementedError
+
+    def prompt_digest(self) -> str:
+        """Stands for the words that the judge is asked with."""
+        return digest(self.forms)[:16]
+
+
+class Rated(Judged):
+    """Have a judge rate every answer."""
+
     fallback: ClassVar[Any]
     """What the published script makes of a reply that it cannot read; None where it leaves the reply out."""
 
     pictures: str | None = None
     """Folder of its pictures; `images` in the data folder where none is given."""
-    judge: str = ""
-    """Engine that judges; needs the text_chat role. There is none where its replies come from a file (`sightline score`)."""
-    judging: Decoding = Decoding(max_tokens=1024)
-    """How the judge picks its words."""
     repeats: int = Field(1, ge=1, le=20)
     """Times that the judge is asked about each answer. The scores of all times are averaged, and their spread is told."""
     rule: Literal["published", "clean"] = "published"
     """published: as the original script, quirks included. clean: a reply without exactly one valid rating is left out."""
 
-    def engine_roles(self) -> dict[str, str]:
-        if not self.judge:
-            raise RecipeError(f"eval, {self.title}", "it names no judge", "set its judge to an engine of the recipe")
-        return {self.judge: "text_chat"}
+    @property
+    def num_runs(self) -> int:
+        return self.repeats
 
-    def prompts(self, items: Sequence[Item], answers: Sequence[str]) -> list[str]:
-        """What the judge is asked about each answer."""
-        raise NotImplementedError
+    def replied(self, answer: Answer, reply: Answer | None) -> Answer:
+        assert reply is not None  # it is asked about every answer
+        return reply
 
     def published(self, reply: str) -> Any:
         """The rating that the original script reads; None where it finds none."""
@@ -77,10 +108,6 @@ class Judged(Benchmark):
     def metrics(self) -> list[Metric]:
         numbers = self.numbers()
         return [*numbers, _spread(numbers[0], self.repeats)] if self.repeats > 1 else numbers
-
-    def prompt_digest(self) -> str:
-        """Stands for the words that the judge is asked with."""
-        return digest(self.forms)[:16]
 
     def picture(self, place: Path, name: str) -> Path:
         folder = place if place.is_dir() else place.parent

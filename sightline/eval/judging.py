@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,22 +36,29 @@ class Judging:
         """What the judge's replies are worth, in the order of the items."""
         prompts = benchmark.prompts(items, [answer.text for answer in answers])
         runs = []
-        for number in range(benchmark.repeats):
-            asked = [_question(item, prompt, number) for item, prompt in zip(items, prompts, strict=True)]
+        for number in range(benchmark.num_runs):
+            asked = {
+                item.id: _question(item, prompt, number)
+                for item, prompt in zip(items, prompts, strict=True)
+                if prompt is not None
+            }
             name = f"{benchmark.title}-{who}" + (f"-{number + 1}" if number else "")
-            runs.append(benchmark.scores(place, items, self._replies(benchmark, name, asked)))
+            replies = self._replies(benchmark, name, asked)
+            replied = [benchmark.replied(answer, replies.get(answer.item_id)) for answer in answers]
+            runs.append(benchmark.scores(place, items, replied))
         return averaged(runs)
 
-    def _replies(self, benchmark: Judged, name: str, asked: list[Item]) -> list[Answer]:
+    def _replies(self, benchmark: Judged, name: str, asked: Mapping[str, Item]) -> dict[str, Answer]:
+        """The judge's reply to each of the questions, which are by the item that they are about."""
         questions = f"to-judge/{name}"
-        sources = self.executor.store.source(questions, benchmark.kind, asked, [], self.shard_size)
+        sources = self.executor.store.source(questions, benchmark.kind, list(asked.values()), [], self.shard_size)
         self._tell(tally_of(self.executor.store, questions, sources))
         step = Rating(engine=benchmark.judge, decoding=benchmark.judging)
         # each time is a step of its own: at temperature 0 two equal requests of one step are a single call
         tally = self.executor.run(Task(f"judging/{name}", step, (questions,)), [sources])
         self._tell(tally)
         said = {answer.item_id: answer for shard in tally.shards for answer in self.executor.store.read(shard)}
-        return [said.get(question.id) or _unanswered(question) for question in asked]
+        return {item_id: said.get(question.id) or _unanswered(question) for item_id, question in asked.items()}
 
     def _tell(self, tally: Tally) -> None:
         if self.on_step:
@@ -83,7 +90,7 @@ def judge_of(benchmark: Judged, executor: Executor) -> dict[str, Any]:
         "identity": digest(engine.identity())[:16],
         "decoding": benchmark.judging.model_dump(),
         "prompt": benchmark.prompt_digest(),
-        "repeats": benchmark.repeats,
+        "repeats": benchmark.num_runs,
     }
 
 

@@ -15,7 +15,7 @@ from sightline.errors import DataError
 from sightline.eval import Question
 from sightline.eval.answer_files import records
 from sightline.eval.compare import Metric, Sums, divided
-from sightline.eval.judged import HUGE, NO_REPLY, Judged, data_file, field, named_once
+from sightline.eval.judged import HUGE, NO_REPLY, Rated, data_file, field, named_once
 from sightline.rows import Item
 
 CATEGORIES = ("conv", "detail", "complex")
@@ -59,7 +59,7 @@ SOURCES = {
 }
 
 
-class LlavaBench(Judged):
+class LlavaBench(Rated):
     """Ask for conversation, detail and reasoning, and have a judge without eyes rate each answer beside GPT-4's of a description.
 
     The score is the mean rating of the answers in % of the mean rating of GPT-4's, which is not the mean of the ratios.

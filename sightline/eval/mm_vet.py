@@ -15,7 +15,7 @@ from sightline.errors import DataError
 from sightline.eval import Question
 from sightline.eval.answer_files import Said, joined, read_text, records
 from sightline.eval.compare import Metric, ratio
-from sightline.eval.judged import NO_REPLY, Judged, data_file, field, named_once
+from sightline.eval.judged import NO_REPLY, Rated, data_file, field, named_once
 from sightline.rows import Item
 
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
@@ -41,7 +41,7 @@ A plea for silence is printed so big that it seems to shout: form and message co
 {question} | {truth} | {answer} | """
 
 
-class MMVet(Judged):
+class MMVet(Rated):
     """Ask open questions that need several skills at once, and have a judge without eyes compare each answer with the true one.
 
     The data is mm-vet.json: id -> imagename, question, answer and capability. The published number is the mean of five runs of

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from sightline.engines.roles import Decoding
 from sightline.errors import DataError
 from sightline.eval import Benchmark, Question
-from sightline.eval.answer_files import Said, joined, read_text
+from sightline.eval.answer_files import Said, joined, read_text, records
 from sightline.eval.compare import Metric, Score, Sums, divided, fraction
 from sightline.eval.yes_no import Verdict, clean, together, words
 from sightline.rows import Answer, Item
@@ -55,6 +55,9 @@ class Mme(Benchmark):
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> list[str]:
         if path.is_file() and path.suffix != ".txt":
+            found = list(records(path))
+            if all({"question_id", "question", "text"} <= set(record) for _, record in found):
+                return joined(path, map(_of_document, found), [question.id for question in questions])
             return super().read_answers(path, questions)
         truths = {question.id: question.target[1] for question in questions}
         wanted = {question.target[0] for question in questions}
@@ -160,6 +163,13 @@ def _said(path: Path, truths: dict[str, str]) -> Iterator[Said]:
         if truths.get(row.name, row.truth) != row.truth:
             raise DataError(row.where, f"the truth is {row.truth!r}, and the data's is another", "score against the same data")
         yield Said(row.name, row.columns[0], row.where)
+
+
+def _of_document(entry: tuple[str, dict[str, Any]]) -> Said:
+    """An answer that came with lmms-eval's document: its id is a subtask and a picture, which two questions share."""
+    where, record = entry
+    subtask, _, image = str(record["question_id"]).partition("/")
+    return Said(f"{subtask}/{image.rpartition('/')[2]}: {record['question']}", record["text"], where)
 
 
 def _counted(subtask: str, is_right: bool, pair: dict[str, float]) -> dict[str, float]:

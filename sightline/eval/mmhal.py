@@ -12,7 +12,7 @@ from sightline.errors import DataError
 from sightline.eval import Question
 from sightline.eval.answer_files import read_text, records
 from sightline.eval.compare import Metric, fraction, ratio
-from sightline.eval.judged import NO_REPLY, Judged, data_file, field, named_once
+from sightline.eval.judged import NO_REPLY, Rated, data_file, field, named_once
 from sightline.rows import Item
 
 TYPES = ("attribute", "adversarial", "comparison", "counting", "relation", "environment", "holistic", "other")
@@ -74,7 +74,7 @@ The model's answer: {answer}
 """
 
 
-class MMHal(Judged):
+class MMHal(Rated):
     """Ask questions that invite a model to invent, and have a judge without eyes rate each answer 0 to 6: below 3, it does.
 
     The data is the template of answers, such as response_template.json: a list of question_type, image_id, image_src,

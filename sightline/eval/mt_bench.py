@@ -13,7 +13,7 @@ from sightline.errors import DataError
 from sightline.eval import Question
 from sightline.eval.answer_files import Said, joined, records
 from sightline.eval.compare import Metric, ratio
-from sightline.eval.judged import HUGE, NO_REPLY, Judged, data_file, field, named_once
+from sightline.eval.judged import HUGE, NO_REPLY, Rated, data_file, field, named_once
 from sightline.rows import Item
 
 CATEGORIES = ("writing", "roleplay", "extraction", "reasoning", "math", "coding", "stem", "humanities")
@@ -72,7 +72,7 @@ FORMS = {
 """What the judge is asked, by the turn that is rated and whether it is given reference answers."""
 
 
-class MTBench(Judged):
+class MTBench(Rated):
     """Give tasks of two turns without a picture, and have a judge rate each turn's answer: what alignment does to a model's talk.
 
     The data is question.jsonl, and beside it reference_answer/gpt-4.jsonl, which the judge sees in math, reasoning and coding.

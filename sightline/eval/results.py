@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from sightline.eval.compare import Comparison, Counts, Difference, Metric, Number, Score
-from sightline.rows import Answer, Item
+from sightline.rows import Answer, Item, Scored
+from sightline.store.address import digest
 
 NUM_EXAMPLES = 12
 UNUSABLE = ("unreadable", "unjudged")
@@ -91,6 +92,20 @@ class Sheet:
 
     answers: list[Answer]
     scores: list[Score]
+
+    def rows(self) -> list[Scored]:
+        """The scores as they are stored."""
+        return [
+            Scored(
+                id=digest(answer.id, "score"),
+                key=answer.key,
+                item_id=score.item_id,
+                group=score.group,
+                counts={column: float(count) for column, count in score.counts.items()},
+                guessed=score.guessed,
+            )
+            for answer, score in zip(self.answers, self.scores, strict=True)
+        ]
 
 
 def measure(metrics: Sequence[Metric], sheets: Mapping[str, Sheet], draws: int, seed: int) -> list[Line]:

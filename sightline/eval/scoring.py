@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sightline.errors import DataError, RecipeError
 from sightline.eval import BENCHMARKS, Benchmark, Results, find_data
-from sightline.eval.results import Sheet, measure, outcome
+from sightline.eval.results import Outcome, Sheet, measure, outcome
 from sightline.plugin import recipe_error, suggest
 from sightline.rows import Answer, Item
 from sightline.store.address import digest, seed_from
@@ -21,16 +21,29 @@ WHO = "answers"
 
 def score(benchmark: Benchmark, answers: Path, draws: int = 2000, seed: int = 0) -> Results:
     """A benchmark's numbers for the answers of a file, with intervals, in the shape of an evaluation's."""
+    items, sheets = read_sheets(benchmark, {WHO: answers})
+    return Results([told(benchmark, items, sheets, draws, seed)], [], seed, draws)
+
+
+def read_sheets(benchmark: Benchmark, answers: Mapping[str, Path]) -> tuple[list[Item], dict[str, Sheet]]:
+    """What was asked, and each model's answers of a file, with their scores."""
     place = find_data(benchmark.data)
     questions = benchmark.questions(place)
     if not questions:
         raise DataError(str(place), f"{benchmark.title} asks nothing here", "give data with questions")
     items = [question.item([]) for question in questions]
-    said = [answered(item, text) for item, text in zip(items, benchmark.read_answers(answers, questions), strict=True)]
-    sheets = {WHO: Sheet(said, benchmark.scores(place, items, said))}
+    sheets = {}
+    for who, path in answers.items():
+        said = [answered(item, text) for item, text in zip(items, benchmark.read_answers(path, questions), strict=True)]
+        sheets[who] = Sheet(said, benchmark.scores(place, items, said))
+    return items, sheets
+
+
+def told(benchmark: Benchmark, items: list[Item], sheets: Mapping[str, Sheet], draws: int, seed: int) -> Outcome:
+    """The benchmark's numbers for these; of two models also the second's less the first's."""
     lines = measure(benchmark.metrics(), sheets, draws, seed_from(seed, benchmark.title))
-    told = outcome(benchmark.title, benchmark.kind, benchmark.rule, lines, items, sheets)
-    return Results([replace(told, terms=benchmark.terms(place))], [], seed, draws)
+    found = outcome(benchmark.title, benchmark.kind, benchmark.rule, lines, items, sheets)
+    return replace(found, terms=benchmark.terms(find_data(benchmark.data)))
 
 
 def read_benchmark(kind: str, values: dict[str, Any]) -> Benchmark:

@@ -53,18 +53,16 @@ class Vocabulary:
                 self.names[_phrase(pair)] = name
         for entry in listed:
             self.names.update(dict.fromkeys(entry, " ".join(entry[0])))
-        self.longest = max((len(phrase) for phrase in self.names), default=0)
+        self.longest: dict[str, int] = {}
+        """Number of words of the longest phrase that begins with a word."""
+        for phrase in filter(None, self.names):
+            self.longest[phrase[0]] = max(len(phrase), self.longest.get(phrase[0], 1))
         self._listed = cache(self._look_up)  # texts repeat their words
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:
         """From a file in the format of CHAIR's synonyms.txt: a line an object, its words separated by commas."""
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            fix = "put CHAIR's synonyms.txt into the data folder"
-            raise DataError(str(path), f"cannot be read: {error.strerror}", fix) from error
-        return cls([[word for word in line.split(",") if word.strip()] for line in lines if line.strip(" ,")])
+        return cls([[word for word in line.split(",") if word.strip()] for line in synonyms(path)])
 
     def object(self, name: str) -> str | None:
         """The listed object that a word or phrase stands for, if any."""
@@ -85,7 +83,7 @@ class Vocabulary:
         tokens = [_Token(match[0].lower(), *match.span()) for match in re.finditer(r"[A-Za-z]+", text)]
         at = 0
         while at < len(tokens):
-            length, name = self._at(text, tokens[at : at + self.longest])
+            length, name = self._at(text, tokens[at : at + self.longest.get(tokens[at].word, 1)])
             if length:
                 yield tokens[at].start, tokens[at + length - 1].end, name
             at += max(1, length)
@@ -109,6 +107,15 @@ class Vocabulary:
             return phrase
         *before, last = phrase
         return next((form for single in singulars(last) if (form := (*before, single)) in self.names), None)
+
+
+def synonyms(path: Path) -> list[str]:
+    """The lines of a file in the format of CHAIR's synonyms.txt, without empty ones; DataError where it cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(str(path), f"cannot be read: {error.strerror}", f"put {path.name} into the data folder") from error
+    return [line for line in lines if line.strip(" ,")]
 
 
 def singulars(word: str) -> Iterator[str]:

@@ -142,7 +142,8 @@ def make(section: Make, executor: Executor, recipe_folder: Path, on_step: Callab
         tally = executor.run(task, [tallies[name].shards for name in task.after])
         tallies[task.name] = tally
         on_step(tally)
-        _require_rows(tally)
+        if not task.step.may_be_empty:
+            _require_rows(tally)
     return tallies
 
 

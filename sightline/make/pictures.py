@@ -117,7 +117,8 @@ class Pictures(Section):
         folder = _located(self.folder, near)
         if not folder.is_dir():
             there = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
-            fix = suggest(folder.name, there) if there else "give the path from the recipe's folder"
+            otherwise = "set make.pictures.folder to it, as a path from here or from the recipe's folder"
+            fix = suggest(folder.name, there) if there else otherwise
             raise DataError(str(folder), "no such folder of pictures", fix)
         return folder
 

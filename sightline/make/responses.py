@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -50,10 +51,12 @@ class Member(Section):
 
 
 class Responses(Section):
-    """Ask every model of the pool."""
+    """Ask every model of the pool, or some of them about each instruction."""
 
     pool: list[Member] = Field(min_length=1)
     """Who answers."""
+    draw: int | None = Field(None, ge=1)
+    """Members that answer an instruction, drawn by the run's seed, as VLFeedback draws 4 of its 12; all where none is given."""
     decoding: Decoding = Decoding()
     """How they pick their words, where a member does not say otherwise."""
 
@@ -69,6 +72,9 @@ class Responses(Section):
                 raise PydanticCustomError(
                     "same_samples", "'{name}' is asked for several samples, which greedy decoding makes equal", context
                 )
+        if self.draw is not None and self.draw >= len(self.pool):
+            number = {"draw": self.draw, "pool": len(self.pool), "fix": "leave out draw, and all of them answer"}
+            raise PydanticCustomError("nothing_to_draw", "{draw} of a pool of {pool} leaves nobody out", number)
         return self
 
     def decoding_of(self, member: Member) -> Decoding:
@@ -77,6 +83,9 @@ class Responses(Section):
     def tasks(self) -> list[Task]:
         """One task a member, so that another member adds its own answers and nothing else."""
         steps = [Answers(engine=m.engine, name=m.called, samples=m.samples, decoding=self.decoding_of(m)) for m in self.pool]
+        if self.draw is not None:
+            names = [step.name for step in steps]
+            steps = [DrawnAnswers(**step.model_dump(), pool=names, draw=self.draw) for step in steps]
         return [Task(f"responses/{step.name}", step, ("instructions",)) for step in steps]
 
 
@@ -120,3 +129,27 @@ class Answers(Step):
                 num_tokens=reply.num_tokens,
                 origin=origin,
             )
+
+
+class DrawnAnswers(Answers):
+    """A member's answers to the instructions that are its turn; the others are drops, so that the members' counts add up."""
+
+    may_be_empty: ClassVar[bool] = True
+
+    pool: list[str]
+    draw: int
+
+    def make(self, use: Use, instructions: list[Instruction]) -> Iterator[Response | Dropped]:  # type: ignore[override]
+        own = []
+        for instruction in instructions:
+            if self.is_drawn(use.seed, instruction):
+                own.append(instruction)
+            else:
+                yield Dropped(key=instruction.key, reason="others of the pool were drawn", row_id=instruction.id)
+        if own:  # else the engine need not be loaded
+            yield from super().make(use, own)
+
+    def is_drawn(self, seed: int, instruction: Instruction) -> bool:
+        """Whether this member is one of those that answer it, which each of them finds out by itself."""
+        order = sorted(self.pool, key=lambda name: digest("draw", seed, instruction.id, name))
+        return self.name in order[: self.draw]

@@ -14,6 +14,7 @@ from sightline.report import chain, wording
 from sightline.report.annotators import comparison
 from sightline.report.evidence import Evidence
 from sightline.report.gallery import gallery, wins_sentence
+from sightline.report.lmms_eval import lmms_eval
 from sightline.report.pairs import pairs
 from sightline.report.pictures import Pictures
 from sightline.report.provenance import provenance
@@ -68,6 +69,7 @@ def _parts(evidence: Evidence, section: Report) -> dict[str, Any]:
         "headline": headline(found) or _fallback(links),
         "footnotes": list(footnotes(found)),
         "benchmarks": found,
+        "lmms_eval": lmms_eval(evidence.results),
         "examples": shown,
         "opening": opening(shown),
         "links": links,

@@ -183,7 +183,8 @@ def _cell(value: Any, kind: Any) -> Any:
 def _read_table(path: Path, kind: type) -> list[Any]:
     import pyarrow.parquet
 
-    table = pyarrow.parquet.ParquetFile(path).read()  # read_table would import datasets and pandas for nothing
+    # read_table would import datasets and pandas for nothing; a shard is too small for threads to pay
+    table = pyarrow.parquet.ParquetFile(path).read(use_threads=False)
     _refuse_older(path, table.schema, kind)
     return [from_record(kind, record) for record in table.to_pylist()]
 

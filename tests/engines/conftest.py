@@ -1,10 +1,13 @@
 """Small models and pictures for the tests of engines."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
+
+from tests.painters import stable_diffusion
 
 
 @pytest.fixture(scope="session")
@@ -16,56 +19,54 @@ def pictures() -> list[PIL.Image.Image]:
 @pytest.fixture(scope="session")
 def tiny_sd(tmp_path_factory) -> Path:
     """A folder of a random StableDiffusionPipeline without safety checker."""
-    return _stable_diffusion(tmp_path_factory.mktemp("sd"), time_cond_proj_dim=None)
+    return stable_diffusion(tmp_path_factory.mktemp("sd"), _words())
 
 
 @pytest.fixture(scope="session")
 def tiny_distilled(tmp_path_factory) -> Path:
     """The same, of the distilled kind that reads its guidance scale as an input."""
-    return _stable_diffusion(tmp_path_factory.mktemp("lcm"), time_cond_proj_dim=16)
+    return stable_diffusion(tmp_path_factory.mktemp("lcm"), _words(), time_cond_proj_dim=16)
 
 
-def _stable_diffusion(folder: Path, time_cond_proj_dim: int | None) -> Path:
+@pytest.fixture(scope="session")
+def tiny_pixart(tmp_path_factory) -> Path:
+    """A folder of a random PixArtAlphaPipeline: a T5 that reads, a transformer that paints."""
     import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, PixArtAlphaPipeline, PixArtTransformer2DModel
+    from transformers import T5Config, T5EncoderModel
 
-    from sightline.miniature.words import word_tokenizer
-
+    folder = tmp_path_factory.mktemp("pixart")
     torch.manual_seed(0)
-    tokenizer = word_tokenizer(start="<start>", end="<end>", pad="<pad>", unknown="<unknown>")
-    blocks = {"block_out_channels": (8, 8), "layers_per_block": 1, "norm_num_groups": 4}
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    StableDiffusionPipeline(
-        unet=UNet2DConditionModel(
-            sample_size=8,
-            in_channels=4,
-            out_channels=4,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            cross_attention_dim=16,
-            attention_head_dim=4,
-            time_cond_proj_dim=time_cond_proj_dim,
-            **blocks,
-        ),
-        vae=AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, **blocks
-        ),
-        text_encoder=CLIPTextModel(text),
+    tokenizer = _words()
+    text = T5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    PixArtAlphaPipeline(
         tokenizer=tokenizer,
-        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        text_encoder=T5EncoderModel(text),
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(4,) * 4,
+            norm_num_groups=2,
+            latent_channels=4,
+        ),
+        transformer=PixArtTransformer2DModel(
+            sample_size=32,  # the least that the pipeline knows sizes of pictures for
+            num_layers=1,
+            patch_size=8,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            in_channels=4,
+            out_channels=8,
+            cross_attention_dim=16,
+            caption_channels=16,
+            norm_type="ada_norm_single",
+        ),
+        scheduler=DPMSolverMultistepScheduler(),
     ).save_pretrained(folder)
     return folder
+
+
+def _words() -> Any:
+    from sightline.miniature.words import word_tokenizer
+
+    return word_tokenizer(start="<start>", end="<end>", pad="<pad>", unknown="<unknown>")

@@ -29,7 +29,7 @@ def stock_pipeline(model: str, single: bool) -> Any:
 
     from sightline.engines.weights import locate
 
-    absent = {"text_encoder_3": None, "tokenizer_3": None} if model.startswith("miniature") else {"safety_checker": None}
+    absent = {"text_encoder_3": None, "tokenizer_3": None} if model.startswith("miniature") else {}
     pipeline = DiffusionPipeline.from_pretrained(locate(model), dtype=torch.float32, **absent)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline if single else pipeline.to(torch.float64)
@@ -84,6 +84,40 @@ def test_a_distilled_pipeline_paints_one_guidance_scale_at_a_time_and_keeps_the_
     assert max(np.abs(ours - theirs).max() for ours, theirs in zip(together, alone, strict=True)) < 0.6  # rounding to 8 bits
 
 
+def test_another_kind_of_pipeline_paints_as_it_does_alone(tiny_pixart):
+    engine = painter(str(tiny_pixart))
+    assert not engine.per_sample
+    together = [np.asarray(picture, dtype=float) for picture in engine.paint(MIXED)]
+    alone = [stock(str(tiny_pixart), request, single=True) * 255 for request in MIXED]
+    assert max(np.abs(ours - theirs).max() for ours, theirs in zip(together, alone, strict=True)) < 0.6  # rounding to 8 bits
+    scales = [np.asarray(p, int) for p in engine.paint([PaintRequest(WORDS[0], guidance, 3) for guidance in (1.0, 5.0, 11.0)])]
+    assert all(np.abs(scales[1] - other).max() > 5 for other in (scales[0], scales[2]))  # so that the scale is seen to count
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_paints_nearly_the_same(dtype):
+    half, single = miniature(dtype=dtype).pixels(MIXED), miniature(dtype="float32").pixels(MIXED)
+    assert 0 < np.abs(half - single).mean() < 0.01
+
+
+def test_saving_memory_changes_no_picture(tiny_sd):
+    saving = painter(str(tiny_sd), saving=["attention_slicing", "vae_slicing", "offload"])
+    assert saving.pipeline.vae.use_slicing
+    assert "Sliced" in type(next(iter(saving.pipeline.unet.attn_processors.values()))).__name__
+    assert np.abs(in_double(saving).pixels(MIXED) - in_double(painter(str(tiny_sd))).pixels(MIXED)).max() < ROUNDING
+
+
+def test_tiles_are_decoded_where_asked_for_and_count_as_another_painter():
+    assert miniature(vae_tiling=True).pipeline.vae.use_tiling
+    tiled = Diffusers(kind="diffusers", model="miniature/painter", vae_tiling=True)
+    assert tiled.identity() != Diffusers(kind="diffusers", model="miniature/painter").identity()
+
+
+def test_a_way_to_save_memory_that_the_pipeline_does_not_have_is_refused():
+    with pytest.raises(RecipeError, match="no attention_slicing"):
+        miniature(saving=["attention_slicing"])
+
+
 def test_small_batches_paint_the_same_pictures_in_order():
     whole, parts = miniature().paint(MIXED), miniature(batch_size=3).paint(MIXED)
     assert all(np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1 for a, b in zip(whole, parts, strict=True))
@@ -115,6 +149,6 @@ def test_words_outside_a_closed_vocabulary_are_named():
 
 def test_how_and_where_a_picture_is_computed_is_no_part_of_its_address():
     base = Diffusers(kind="diffusers", model="miniature/painter")
-    elsewhere = Diffusers(kind="diffusers", model="miniature/painter", batch_size=4, device="cpu", offload=True)
+    elsewhere = Diffusers(kind="diffusers", model="miniature/painter", batch_size=4, device="cpu", saving=["offload"])
     assert base.identity() == elsewhere.identity()
     assert base.identity() != Diffusers(kind="diffusers", model="miniature/painter", steps=9).identity()

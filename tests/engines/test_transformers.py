@@ -61,6 +61,62 @@ def test_every_family_answers_in_batches_as_alone(family, tmp_path):
     assert all(reply.num_tokens > 0 for reply in replies)
 
 
+@pytest.mark.parametrize("family", sorted(standins.BUILDERS))
+def test_samples_of_one_prompt_share_its_reading_and_are_what_each_is_alone(family, tmp_path):
+    """Unlike numbers of samples, two pictures and none, out of order, in every family."""
+    chat = Transformers(kind="transformers", model=str(standins.build(family, tmp_path))).load()
+    rng = np.random.default_rng(0)
+    first, second = (Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in ((30, 40), (56, 30)))
+    shown = [("Describe it.", (first,)), ("Say.", (second, first)), ("Say something.", ())]
+    asked = [ChatRequest(*shown[at], seed=seed) for seed, at in enumerate([0, 1, 0, 2, 0, 2])]
+    decoding = Decoding(max_tokens=8, temperature=1.0)
+    alone = [chat.chat([request], decoding)[0] for request in asked]
+    read = _prompts_read(chat)
+    assert chat.chat(asked, decoding) == alone
+    assert read == [3]
+    assert chat.chat(asked[::2], decoding) == alone[::2]  # nothing is padded
+    assert len({alone[at].text for at in (0, 2, 4)}) == 3
+
+
+def _prompts_read(chat: Chat) -> list[int]:
+    """How many prompts each forward pass reads that makes a cache, from now on."""
+    read: list[int] = []
+
+    def note(model, arguments, named):
+        if named["input_ids"].shape[1] > 1:
+            read.append(len(named["input_ids"]))
+
+    chat.model.register_forward_pre_hook(note, with_kwargs=True)
+    return read
+
+
+def test_the_same_question_after_other_turns_is_another_prompt(pictures):
+    chat = section().load()
+    talks = ((), (("Is there a cat?", "Yes."),), (("Is there a cat?", "No."),))
+    asked = [ChatRequest("Describe the picture.", (pictures[0],), earlier=talk) for talk in (*talks, *talks)]
+    read = _prompts_read(chat)
+    replies = chat.chat(asked, GREEDY)
+    assert read == [3]
+    assert replies == [chat.chat([request], GREEDY)[0] for request in asked]
+
+
+def test_a_picture_that_many_samples_are_asked_about_is_encoded_once(pictures):
+    chat, encoded = section(batch_size=8).load(), []
+    chat.model.model.vision_tower.register_forward_hook(lambda tower, given, found: encoded.append(len(found[0])))
+    chat.chat([ChatRequest("Describe the picture.", (pictures[seed % 2],), seed) for seed in range(8)], SAMPLED)
+    assert encoded == [2]
+
+
+def test_a_model_with_inputs_of_another_kind_reads_a_prompt_for_each_sample(pictures):
+    chat = section().load()
+    asked = [ChatRequest("Describe the picture.", (pictures[0],), seed) for seed in range(3)]
+    shared = chat.chat(asked, SAMPLED)
+    chat.processor.image_processor.model_input_names = []  # so that nobody says what pixel_values belong to
+    read = _prompts_read(chat)
+    assert chat.chat(asked, SAMPLED) == shared
+    assert read == [3]
+
+
 def test_earlier_turns_stand_before_the_question_and_the_picture_before_the_first(policy, pictures):
     asked = ChatRequest("And a cup?", (pictures[0],), earlier=(("Is there a cat?", "Yes."), ("A dog?", "No.")))
     read = policy.processor.apply_chat_template(turn(asked), tokenize=False, add_generation_prompt=True)

@@ -1,11 +1,15 @@
 """A benchmark's scores for answers that a test gives."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sightline.eval import Benchmark
 from sightline.eval.compare import Comparison, Counts, Number, Score
 from sightline.rows import Answer
+
+GOLDEN_ROWS = Path(__file__).parent / "golden"
 
 
 def scored(benchmark: Benchmark, place: Path, texts: Sequence[str]) -> list[Score]:
@@ -27,3 +31,14 @@ def measured(benchmark: Benchmark, place: Path, texts: Sequence[str]) -> dict[st
         f"{metric.name} ({metric.split})" if metric.split else metric.name: comparison.number(metric, "base")
         for metric in benchmark.metrics()
     }
+
+
+def write_coco(folder: Path, rows: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> None:
+    """COCO's two files about the rows' pictures (image_id, instances, captions), as an original script was given them."""
+    images = [{"id": row["image_id"], "file_name": f"{row['image_id']}.jpg"} for row in rows]
+    seen = [{"image_id": row["image_id"], "category_id": kinds.index(kind)} for row in rows for kind in row["instances"]]
+    said = [{"image_id": row["image_id"], "caption": caption} for row in rows for caption in row["captions"]]
+    categories = [{"id": number, "name": kind} for number, kind in enumerate(kinds)]
+    instances = {"images": images, "categories": categories, "annotations": seen}
+    (folder / "instances_val2014.json").write_text(json.dumps(instances))
+    (folder / "captions_val2014.json").write_text(json.dumps({"annotations": said}))

@@ -1,17 +1,22 @@
-"""CHAIR on written captions, counted by hand."""
+"""CHAIR on written captions: the clean rule counted by hand, the published one by the original script."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sightline.errors import DataError
 from sightline.eval.chair import Chair
+from sightline.eval.chair_words import ListedWords, singular
+from sightline.eval.scoring import score
 from sightline.miniature import heldout
 
-from .conftest import measured, scored
+from .conftest import GOLDEN_ROWS, measured, scored, write_coco
+
+GOLDEN = json.loads((GOLDEN_ROWS / "chair.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -34,11 +39,11 @@ def data(tmp_path: Path) -> Path:
 
 
 def chair(place: Path) -> Chair:
-    return Chair(kind="chair", data=str(place))
+    return Chair(kind="chair", data=str(place), rule="clean")
 
 
 def test_truth_is_the_union_of_instances_and_captions(data: Path) -> None:
-    questions = Chair(kind="chair", data=str(data)).questions(data)
+    questions = Chair(kind="chair", data=str(data), rule="clean").questions(data)
     assert [question.target["truth"] for question in questions] == [["cat", "cup"], ["boat", "car"], ["tree"]]
 
 
@@ -86,7 +91,9 @@ def test_the_files_of_several_years_are_joined(data: Path) -> None:
     (data / "instances_train2014.json").write_text(
         json.dumps({**more, "annotations": [{"id": 1, "image_id": 4, "category_id": 7}]})
     )
-    assert [question.target["truth"] for question in Chair(kind="chair", data=str(data)).questions(data)][3] == ["cup"]
+    assert [question.target["truth"] for question in Chair(kind="chair", data=str(data), rule="clean").questions(data)][3] == [
+        "cup"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +108,7 @@ def test_the_files_of_several_years_are_joined(data: Path) -> None:
 def test_other_files_are_refused_with_what_they_lack(data: Path, name: str, content: str, problem: str) -> None:
     (data / name).write_text(content)
     with pytest.raises(DataError, match=problem):
-        Chair(kind="chair", data=str(data)).questions(data)
+        Chair(kind="chair", data=str(data), rule="clean").questions(data)
 
 
 def test_the_true_descriptions_of_the_heldout_scenes_are_without_fault() -> None:
@@ -110,3 +117,45 @@ def test_the_true_descriptions_of_the_heldout_scenes_are_without_fault() -> None
     assert (numbers["CHAIR_i"].value, numbers["coverage"].value, numbers["length_ratio"].value) == (0, 100, 100)
     # what 600 clean captions can rule out: Wilson's upper end of 0 of 600
     assert numbers["CHAIR_i"].high == pytest.approx(0.636, abs=0.001)
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Path:
+    write_coco(tmp_path, GOLDEN["rows"], [line.split(", ")[0] for line in GOLDEN["synonyms"]])
+    (tmp_path / "synonyms.txt").write_text("\n".join(GOLDEN["synonyms"]))
+    return tmp_path
+
+
+def test_the_published_rule_gives_the_original_scripts_numbers(golden: Path) -> None:
+    texts = [row["caption"] for row in GOLDEN["rows"]]
+    numbers = measured(Chair(kind="chair", data=str(golden)), golden, texts)
+    assert numbers["CHAIR_i"].value == pytest.approx(100 * GOLDEN["CHAIRi"], rel=1e-12)
+    assert numbers["CHAIR_s"].value == pytest.approx(100 * GOLDEN["CHAIRs"], rel=1e-12)
+    assert numbers["coverage"].value == pytest.approx(100 * GOLDEN["found"] / GOLDEN["truth"], rel=1e-12)
+
+
+def test_the_published_rule_finds_the_original_scripts_objects_in_each_caption(golden: Path) -> None:
+    words = ListedWords.read(golden / "synonyms.txt", singular)
+    found = [[mention.name for mention in words.mentions(row["caption"])] for row in GOLDEN["rows"]]
+    assert found == [row["objects"] for row in GOLDEN["rows"]]
+    texts = [row["caption"] for row in GOLDEN["rows"]]
+    scores = scored(Chair(kind="chair", data=str(golden)), golden, texts)
+    assert [score.counts["hallucinated"] for score in scores] == [row["wrong"] for row in GOLDEN["rows"]]
+    assert [score.guessed for score in scores] == [not row["objects"] for row in GOLDEN["rows"]]
+
+
+def test_answers_in_chairs_form_are_scored_for_their_pictures_alone(data: Path) -> None:
+    answers = data / "answers.json"
+    answers.write_text(json.dumps([{"image_id": 3, "caption": "A tree"}, {"image_id": 1, "caption": "A kitten and a boat"}]))
+    chair = Chair(kind="chair", data=str(data), images=str(answers))
+    (line, *_) = score(chair, answers).benchmarks[0].lines
+    assert (line.metric, line.n, line.numbers["answers"].value) == ("CHAIR_i", 2, pytest.approx(100 / 3))
+
+
+@pytest.mark.parametrize(
+    ("record", "told"), [({"image_id": 8}, "no picture 8"), ({"image_id": "x"}, "a number"), ({}, "a number")]
+)
+def test_pictures_that_are_not_cocos_are_refused(data: Path, record: dict[str, Any], told: str) -> None:
+    (data / "chosen.jsonl").write_text(json.dumps(record))
+    with pytest.raises(DataError, match=told):
+        Chair(kind="chair", data=str(data), images=str(data / "chosen.jsonl")).questions(data)

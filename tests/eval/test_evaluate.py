@@ -52,7 +52,7 @@ class Looker(Engine):
         return ChatReply("Yes." if any(thing.endswith(kind) for thing in things) else "No.", "stop", 2)
 
 
-BOTH = [{"kind": "pope", "data": "miniature/heldout"}, {"kind": "chair", "data": "miniature/heldout"}]
+BOTH = [{"kind": "pope", "data": "miniature/heldout"}, {"kind": "chair", "data": "miniature/heldout", "rule": "clean"}]
 MODELS = {"base": Looker(kind="looker", model="x", habit=True), "aligned": Looker(kind="looker", model="x")}
 
 
@@ -81,7 +81,7 @@ def test_a_model_that_looks_is_without_fault(results: dict[str, Any]) -> None:
 
 
 def test_a_habit_shows_in_chair_and_its_breaking_is_significant(results: dict[str, Any]) -> None:
-    chosen = {question.group for question in limited(Chair(kind="chair", data="").questions(heldout.FOLDER), 40, 0)}
+    chosen = {question.group for question in limited(Chair(kind="chair", data="", rule="clean").questions(heldout.FOLDER), 40, 0)}
     captions = json.loads((heldout.FOLDER / "captions.json").read_text())["annotations"]
     told = [entry["caption"] for entry in captions if f"{entry['image_id']:03d}.png" in chosen]
     without = [caption for caption in told if "cup" not in caption]
@@ -145,7 +145,10 @@ def test_two_evaluations_of_one_executor_never_mix_their_models(tmp_path: Path) 
 
 
 def test_a_limit_takes_whole_pictures_and_the_same_ones_everywhere() -> None:
-    every = [Pope(kind="pope", data="").questions(heldout.FOLDER), Chair(kind="chair", data="").questions(heldout.FOLDER)]
+    every = [
+        Pope(kind="pope", data="").questions(heldout.FOLDER),
+        Chair(kind="chair", data="", rule="clean").questions(heldout.FOLDER),
+    ]
     few = [limited(questions, 25, seed=3) for questions in every]
     groups = [{question.group for question in questions} for questions in few]
     assert len(groups[0]) == 25

@@ -79,13 +79,18 @@ def saved(tmp_path: Path, tree: dict[str, Any]) -> Path:
         ("make.prompts.topics=[art, art]", r"make\.prompts: the topic 'art' stands twice"),
         ("make.instructions.wording=Ask.", r"make\.instructions\.wording: the text lacks its slot 'prompt'"),
         ("make.annotations.claims.objects=miniature/objects", r"make\.annotations\.claims: claims come from word lists, or from"),
-        ("make.instructions={kind: file, path: none.txt}", r"none\.txt: the instructions cannot be read"),
     ],
 )
 def test_a_check_finds_what_is_wrong_before_anything_is_asked(tmp_path, override, said):
     with Server(answer) as server, pytest.raises((RecipeError, DataError), match=said):
         sightline.check(saved(tmp_path, recipe(server.url)), [override])
     assert server.bodies == []
+
+
+def test_a_check_tells_of_a_file_that_is_not_there(tmp_path):
+    with Server(answer) as server:
+        missing = sightline.check(saved(tmp_path, recipe(server.url)), ["make.instructions={kind: file, path: none.txt}"]).missing
+    assert [str(error).split(":")[:2] for error in missing] == [["none.txt", " the instructions cannot be read"]]
 
 
 def test_a_check_says_who_will_write_the_prompts(tmp_path):
