@@ -63,7 +63,8 @@ class Train(Section):
     pairs: str | None = None
     """Folder that `sightline import` wrote; absent: the pairs that this recipe makes."""
     num_pairs: int | None = Field(None, ge=1)
-    """Train on so many of the pairs only, the first in an order that the seed decides: of one seed, fewer lie within more."""
+    """Train on so many of the pairs only, the first in an order that the seed decides: of one seed, fewer lie within more.
+    Negatives may come from the others."""
     flip_share: float = Field(0.0, ge=0, le=1)
     """For experiments only: swap chosen and rejected of about this share of the pairs, drawn by the seed one by one (mllm-dpo's
     noise); a smaller share's lie within a larger one's."""
