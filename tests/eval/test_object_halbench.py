@@ -214,9 +214,9 @@ def asked(tmp_path: Path) -> Path:
     return place
 
 
-def outcome(place: Path, judge: Server, model: Server, **values: Any) -> Outcome:
+def outcome(place: Path, lister: Server, model: Server, **values: Any) -> Outcome:
     section = {"kind": "object_halbench", "data": str(place), "rule": "clean", **values}
-    return evaluated(place / "store", section, engine(judge), engine(model)).benchmarks[0]
+    return evaluated(place / "store", section, engine(lister), engine(model)).benchmarks[0]
 
 
 def described(body: dict[str, Any]) -> str:

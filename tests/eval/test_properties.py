@@ -23,6 +23,7 @@ from sightline.eval.compare import Comparison, Counts, Metric, Number, Score, di
 from sightline.eval.scoring import answered, read_benchmark
 from sightline.miniature import heldout
 from tests.eval import (
+    test_alt_text,
     test_amber,
     test_hallusionbench,
     test_llava_bench,
@@ -31,6 +32,7 @@ from tests.eval import (
     test_mme,
     test_mmhal,
     test_mt_bench,
+    test_object_halbench,
     test_scienceqa,
     test_textvqa,
     test_vqav2,
@@ -94,6 +96,18 @@ KNOWN = {
         shipped,
         lambda question: "I see " + " and ".join(f"a {name}" for name in question.target["truth"]) + ".",
         {"CHAIR_i": 0, "CHAIR_s": 0, "coverage": 100},
+    ),
+    "object_halbench": Known(
+        test_object_halbench.answered,
+        lambda question: "I see " + " and ".join(f"a {name}" for name in question.target) + ".",
+        {"response_level (lemmas)": 0, "mention_level (lemmas)": 0, "recall (lemmas)": 100},
+        {"rule": "clean", "extractor": "lemmas"},
+    ),
+    "alt_text": Known(
+        lambda folder: test_alt_text.written(folder, [row for row in test_alt_text.ROWS if len(row["chosen"].split()) > 3]),
+        lambda question: question.target,
+        {"ROUGE-L": 100, "BLEU-1": 100},
+        {"rule": "clean"},
     ),
     "amber": Known(
         write_amber,

@@ -2,6 +2,7 @@ import pytest
 
 from sightline.engines import ENGINES
 from sightline.errors import DataError
+from sightline.execute import Silent
 from sightline.make import Make, check
 from sightline.make.prompts import PROMPTS
 
@@ -56,7 +57,7 @@ def test_a_check_names_the_words_that_the_painter_does_not_know_and_those_it_doe
     (tmp_path / "p.txt").write_text("a red cup in the park\na red zebra in the park\na mauve cup in the park\n")
     section = Make.model_validate({"prompts": {"kind": "file", "path": "p.txt"}, "images": {"engine": "painter"}})
     with pytest.raises(DataError) as caught:
-        check(section, {"painter": PAINTER}, tmp_path)
+        check(section, {"painter": PAINTER}, tmp_path, Silent())
     assert "does not know 'zebra' in the prompt 'a red zebra in the park' (1 more" in str(caught.value)
     assert "it knows: " in str(caught.value) and "umbrella" in caught.value.fix
 
@@ -64,4 +65,6 @@ def test_a_check_names_the_words_that_the_painter_does_not_know_and_those_it_doe
 def test_a_check_says_what_the_prompts_come_to(tmp_path):
     (tmp_path / "p.txt").write_text("a red cup in the park\na red cup in the park\n")
     section = Make.model_validate({"prompts": {"kind": "file", "path": "p.txt"}, "images": {"engine": "painter"}})
-    assert check(section, {"painter": PAINTER}, tmp_path) == "prompts p.txt: 1 over 1 topics, 1 duplicates left out"
+    said, refused = check(section, {"painter": PAINTER}, tmp_path, Silent())
+    assert said == "prompts p.txt: 1 over 1 topics, 1 duplicates left out"
+    assert refused == []
