@@ -14,7 +14,7 @@ import yaml
 
 from sightline import eval as evaluation
 from sightline import make as making
-from sightline.engines.weights import is_cached, locate
+from sightline.engines.weights import is_cached, locate, seen_from
 from sightline.errors import DataError, MissingPackage, RecipeError, UserError
 from sightline.execute import Silent, Watch
 from sightline.formats.validate import Fault, faults
@@ -166,8 +166,7 @@ def _check_rows(root: Path, findings: Findings, watch: Watch) -> Findings:
 
 def _imported(pairs: str, recipe: Recipe, folder: Path, findings: Findings, watch: Watch) -> Source:
     """The pairs of a folder that the recipe names."""
-    near = Path(pairs)
-    root = near if near.exists() else folder / near
+    root = seen_from(pairs, folder)
     _check_rows(root, findings, watch)
     return Source(Store(root), RowFolder.open(root, "pairs").shards, recipe.execution.shard_size)
 

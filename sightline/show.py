@@ -73,8 +73,7 @@ def _used(usage: dict[str, float | None]) -> list[str]:
 
 def results_table(run: Run) -> Table | None:
     """Benchmarks with intervals, or None where none has run. A benchmark's splits are on the page."""
-    path = run.folder / "results.json"
-    benchmarks = json.loads(path.read_text()).get("benchmarks") if path.exists() else None
+    benchmarks = _results(run).get("benchmarks")
     if not benchmarks:
         return None
     table = Table(
@@ -87,10 +86,15 @@ def results_table(run: Run) -> Table | None:
     return table
 
 
+def _results(run: Run) -> dict[str, Any]:
+    """All numbers of the run; none where it has not come so far."""
+    path = run.folder / "results.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
 def lmms_eval_table(run: Run) -> Table | None:
     """Numbers by lmms-eval, or None where none of its tasks has run."""
-    path = run.folder / "results.json"
-    found = lmms_eval(json.loads(path.read_text())) if path.exists() else None
+    found = lmms_eval(_results(run))
     if found is None:
         return None
     title = f"lmms-eval {found.version}: its own numbers and standard errors"

@@ -28,6 +28,11 @@ def locate(model: str) -> str:
     return str(folder)
 
 
+def seen_from(path: str, folder: Path) -> Path:
+    """The path as written where something is there, else as seen from `folder`, the recipe's."""
+    return Path(path) if Path(path).exists() else folder / path
+
+
 def locate_data(name: str, folder: Path) -> Path:
     """A shipped data file or folder for miniature/<name>; else the path as written, or as seen from `folder`."""
     given = next((path for path in (Path(name), folder / name) if path.exists()), None)

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from sightline.engines import ENGINES, Engine
 from sightline.engines.roles import Decoding
-from sightline.engines.weights import MINIATURE
+from sightline.engines.weights import MINIATURE, seen_from
 from sightline.errors import DataError, RunError
 from sightline.eval.answer_files import read_texts
 from sightline.eval.answering import Answering
@@ -92,6 +92,8 @@ class Benchmark(Plugin):
     """Names that a question's id may have in a file of answers."""
     answer_texts: ClassVar[Sequence[str]] = ("answer", "text", "response", "prediction")
     """Names that an answer may have in it."""
+    picture_folder: ClassVar[str] = "pictures"
+    """Where its pictures are in the data folder, if the recipe does not say."""
     version: ClassVar[int] = 1
     """Raised when the same answers would now be scored otherwise."""
 
@@ -143,7 +145,7 @@ class Benchmark(Plugin):
     def picture(self, place: Path, name: str) -> Path:
         """File of a picture that the benchmark's files name."""
         folder = place if place.is_dir() else place.parent
-        return (folder / "pictures" if self.pictures is None else Path(self.pictures)) / name
+        return (folder / self.picture_folder if self.pictures is None else Path(self.pictures)) / name
 
 
 class Eval(Section):
@@ -222,12 +224,12 @@ def evaluate(
     outcomes, shown = [], []
     for title, found in asked.items():
         sheets = {who: _score(section, found, who, answered[who][title], executor, on_step) for who in models}
+        terms = found.benchmark.terms(found.place)
         for who, sheet in sheets.items():
-            _keep(f"scores/{title}-{who}", found, sheet, executor.store, section.shard_size, on_step)
+            _keep(f"scores/{title}-{who}", terms, sheet, executor.store, section.shard_size, on_step)
         seed = seed_from(section.seed, title)
         lines = measure(found.benchmark.metrics(), sheets, section.draws, seed)
         told = outcome(title, found.benchmark.kind, found.benchmark.rule, lines, found.items, sheets)
-        terms = found.benchmark.terms(found.place)
         judge = _judge(found.benchmark, executor)
         outcomes.append(replace(told, suffix=found.suffix if "aligned" in models else "", terms=terms, judge=judge))
         shown += examples(title, found.items, sheets, NUM_EXAMPLES, seed)
@@ -268,7 +270,7 @@ def find_data(data: str, folder: Path | None = None) -> Path:
         shipped = Path(str(files("sightline"))) / "miniature" / "data"
         place, known = shipped / data.removeprefix(MINIATURE), [f"{MINIATURE}{path.name}" for path in shipped.iterdir()]
     else:
-        place = Path(data) if folder is None or Path(data).exists() else folder / data
+        place = seen_from(data, folder or Path())
         known = [f"{MINIATURE}heldout"]
     if not place.exists():
         raise DataError(data, "no such data", suggest(data, known))
@@ -368,9 +370,11 @@ def _score(
     return Sheet(ordered, asked.benchmark.scores(asked.place, asked.items, ordered))
 
 
-def _keep(name: str, asked: _Asked, sheet: Sheet, store: Store, shard_size: int, on_step: Callable[[Tally], None] | None) -> None:
+def _keep(
+    name: str, terms: dict[str, Any], sheet: Sheet, store: Store, shard_size: int, on_step: Callable[[Tally], None] | None
+) -> None:
     """Store the scores: runs are compared by them, where the benchmark's files may be out of reach."""
-    shards = store.source(name, asked.benchmark.terms(asked.place), sheet.rows(), [], shard_size)
+    shards = store.source(name, terms, sheet.rows(), [], shard_size)
     if on_step:
         on_step(tally_of(store, name, shards))
 

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from sightline.errors import DataError, MissingPackage
-from sightline.eval.answer_files import read_json, read_text
+from sightline.eval.answer_files import read_text
+from sightline.eval.data_files import read_json
 from sightline.eval.vocabulary import Vocabulary
 from sightline.plugin import need
 

@@ -91,11 +91,6 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}:{line}", "this is not UTF-8", "save the file as UTF-8") from error
 
 
-def read_json(path: Path) -> Any:
-    """A file's JSON; DataError where it cannot be read or is none."""
-    return _parsed(read_text(path), str(path))
-
-
 def _is_lines(text: str) -> bool:
     """True where the first of several lines is a record by itself."""
     first, _, rest = text.strip().partition("\n")

@@ -10,11 +10,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from sightline.engines.roles import Decoding
-from sightline.errors import DataError
 from sightline.eval import Benchmark, Question
 from sightline.eval.answer_files import records
 from sightline.eval.chair_words import ListedWords, singular
-from sightline.eval.coco import Words, annotated
+from sightline.eval.coco import Words, annotated, image_id
 from sightline.eval.compare import Metric, Score, fraction, ratio
 from sightline.eval.vocabulary import Vocabulary
 from sightline.rows import Answer, Item
@@ -109,11 +108,4 @@ class Chair(Benchmark):
 
 def chosen_images(path: Path) -> set[int]:
     """The ids of COCO's pictures that a file's records name."""
-    return {_image(record, where) for where, record in records(path)}
-
-
-def _image(record: dict[str, Any], where: str) -> int:
-    try:
-        return int(record["image_id"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(where, "no 'image_id' that is a number", "write COCO's number of the picture") from error
+    return {image_id(record, where) for where, record in records(path)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sightline.errors import DataError
+from sightline.eval.data_files import read_json
 from sightline.eval.vocabulary import Mention
 
 
@@ -29,6 +29,14 @@ class Annotated:
     file: str
     objects: frozenset[str]
     captions: tuple[str, ...]
+
+
+def image_id(record: dict[str, Any], where: str) -> int:
+    """COCO's number of the picture that a record is about."""
+    try:
+        return int(record["image_id"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(where, "no 'image_id' that is a number", "write COCO's number of the picture") from error
 
 
 def annotated(place: Path, words: Words, chosen: Collection[int] | None = None) -> list[Annotated]:
@@ -88,10 +96,7 @@ def _files(place: Path, kind: str) -> list[tuple[Path, dict[str, Any]]]:
     read = []
     wanted = ("annotations", "images", "categories") if kind == "instances" else ("annotations",)
     for path in found:
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(str(path), f"this is no JSON: {error}", "get the file again") from error
+        content = read_json(path)
         missing = [key for key in wanted if not isinstance(content, dict) or key not in content]
         if missing:
             raise DataError(str(path), f"no {missing[0]}: not one of COCO's {kind} files", "check the file's name")

@@ -69,6 +69,7 @@ class Rated(Judged):
 
     fallback: ClassVar[Any]
     """What the published script makes of a reply that it cannot read; None where it leaves the reply out."""
+    picture_folder: ClassVar[str] = "images"
 
     pictures: str | None = None
     """Folder of its pictures; `images` in the data folder where none is given."""
@@ -108,10 +109,6 @@ class Rated(Judged):
     def metrics(self) -> list[Metric]:
         numbers = self.numbers()
         return [*numbers, _spread(numbers[0], self.repeats)] if self.repeats > 1 else numbers
-
-    def picture(self, place: Path, name: str) -> Path:
-        folder = place if place.is_dir() else place.parent
-        return (folder / "images" if self.pictures is None else Path(self.pictures)) / name
 
     def _score(self, item: Item, answer: Answer) -> Score:
         if answer.finish == "error":

@@ -17,7 +17,7 @@ from sightline.errors import DataError, MissingPackage, RecipeError
 from sightline.eval import Question
 from sightline.eval.answer_files import read_texts, records
 from sightline.eval.chair_words import ListedWords
-from sightline.eval.coco import Words, annotated
+from sightline.eval.coco import Words, annotated, image_id
 from sightline.eval.compare import Metric, Score, fraction, ratio
 from sightline.eval.judged import Judged
 from sightline.eval.vocabulary import Mention, Vocabulary
@@ -112,7 +112,7 @@ class ObjectHalBench(Judged):
         texts = read_texts(path, names, self.answer_ids, self.answer_texts)
         if self.extractor == "lemmas":
             return texts
-        given = {str(_image(row, where)): (where, row) for where, row in records(path)}
+        given = {str(image_id(row, where)): (where, row) for where, row in records(path)}
         return [listing(text, _listed(text, *given[name])) for name, text in zip(names, texts, strict=True)]
 
     def prompts(self, items: Sequence[Item], answers: Sequence[str]) -> list[str | None]:
@@ -278,7 +278,7 @@ def _asked(path: Path) -> dict[int, tuple[str, dict[str, Any]]]:
     """The questions' records by their picture, which has one each."""
     asked: dict[int, tuple[str, dict[str, Any]]] = {}
     for where, row in records(path):
-        if (image := _image(row, where)) in asked:
+        if (image := image_id(row, where)) in asked:
             raise DataError(where, f"picture {image} is asked about a second time", f"first at {asked[image][0]}")
         asked[image] = (where, row)
     return asked
@@ -290,13 +290,6 @@ def _questions(place: Path) -> Path:
         fix = "`sightline eval --help object_halbench` says where it is to be had"
         raise DataError(str(place), f"{len(found)} files obj_halbench*.jsonl are here, not one", fix)
     return found[0]
-
-
-def _image(row: dict[str, Any], where: str) -> int:
-    try:
-        return int(row["image_id"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(where, "no 'image_id' that is a number", "write COCO's number of the picture") from error
 
 
 def _text(row: dict[str, Any], where: str) -> str:

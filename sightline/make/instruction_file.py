@@ -78,5 +78,5 @@ class InstructionLines(Step):
             if not texts:
                 yield Dropped(key=ranked.key, reason="no instruction for this prompt", row_id=ranked.id, detail=ranked.prompt)
                 continue
-            for text in chosen(texts, self.all, use.seed, ranked):
+            for text in chosen(texts, self.all, use.seed, ranked.prompt_id):
                 yield instruction(ranked, text)

@@ -47,15 +47,15 @@ class Instructions(InstructionSource):
 
     def make(self, use: Use, pictures: list[RankedImage]) -> Iterator[Instruction | Dropped]:  # type: ignore[override]
         for ranked in pictures:
-            for template in chosen(self.templates, self.all, use.seed, ranked):
+            for template in chosen(self.templates, self.all, use.seed, ranked.prompt_id):
                 yield instruction(ranked, template.format(prompt=ranked.prompt, topic=ranked.topic))
 
 
-def chosen(texts: list[str], every: bool, seed: int, ranked: RankedImage) -> list[str]:
-    """One of the texts, by the seed and the prompt; or each once."""
+def chosen(texts: list[str], every: bool, seed: int, about: str) -> list[str]:
+    """One of the texts, by the seed and what it is `about`; or each once."""
     if every:
         return list(dict.fromkeys(texts))
-    return [texts[seed_from(seed, ranked.prompt_id, "template") % len(texts)]]
+    return [texts[seed_from(seed, about, "template") % len(texts)]]
 
 
 def instruction(ranked: RankedImage, text: str) -> Instruction:

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sightline.engines.weights import seen_from
 from sightline.errors import DataError
 
 
 def lines_of(path: str, folder: Path, what: str) -> Iterator[tuple[int, str]]:
     """Lines that are not blank, each with its number, from a file seen from here or from `folder`; `what` the file holds."""
-    found = Path(path) if Path(path).exists() else folder / path
-    for number, line in enumerate(_decoded(found, what).splitlines(), start=1):
+    for number, line in enumerate(_decoded(seen_from(path, folder), what).splitlines(), start=1):
         if line.strip():
             yield number, line
 

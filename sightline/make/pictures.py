@@ -7,22 +7,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from string import Formatter
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from sightline.engines.weights import seen_from
 from sightline.errors import DataError, RecipeError
 from sightline.execute import Step, Task, Use
 from sightline.files import Counts, Refused
 from sightline.files.pictures import Album
 from sightline.files.records import read_records
 from sightline.files.texts import IMAGE_TOKEN, name_of, need_key, text_of, unasked
-from sightline.make.instructions import Instructions, InstructionSource
+from sightline.make.instructions import Instructions, InstructionSource, chosen
+from sightline.make.slots import slots_in
 from sightline.plugin import Section, suggest
 from sightline.rows import Dropped, Instruction, Origin, Response, Sample
-from sightline.store.address import digest, seed_from
+from sightline.store.address import digest
 from sightline.store.shards import Store
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -103,7 +104,7 @@ class Pictures(Section):
 
     def _check_templates(self, instructions: Instructions) -> None:
         for number, template in enumerate(instructions.templates):
-            if "prompt" in _slots(template):
+            if "prompt" in slots_in(template):
                 problem = f"'{template}' needs a prompt, and pictures of your own have none"
                 raise RecipeError(f"make.instructions.templates.{number}", problem, "leave {prompt} out of it")
         if self.answers:
@@ -112,9 +113,9 @@ class Pictures(Section):
 
     def _folder(self, near: Path) -> Path:
         if self.folder is None:
-            table = _located(self.place(), near)
+            table = seen_from(self.place(), near)
             return table if table.is_dir() else table.parent
-        folder = _located(self.folder, near)
+        folder = seen_from(self.folder, near)
         if not folder.is_dir():
             there = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()] if folder.parent.is_dir() else []
             otherwise = "set make.pictures.folder to it, as a path from here or from the recipe's folder"
@@ -127,7 +128,7 @@ class Pictures(Section):
         if self.table is None:
             yield from ((name, {self.columns.picture: name}) for name in _all_in(folder))
             return
-        records = read_records(_located(self.table, near))
+        records = read_records(seen_from(self.table, near))
         first = next(records, None)
         if isinstance(first, dict):
             self._require_columns(list(first), asked)
@@ -224,9 +225,8 @@ class Templates(Step):
 
     def make(self, use: Use, samples: list[Sample]) -> Iterator[Instruction | Dropped]:  # type: ignore[override]
         for sample in samples:
-            drawn = seed_from(use.seed, sample.key, "template") % len(self.templates)
-            for template in list(dict.fromkeys(self.templates)) if self.all else [self.templates[drawn]]:
-                if sample.topic is None and "topic" in _slots(template):
+            for template in chosen(self.templates, self.all, use.seed, sample.key):
+                if sample.topic is None and "topic" in slots_in(template):
                     yield Dropped(key=sample.key, reason="picture has no topic", row_id=sample.id, detail=template)
                 else:
                     yield _instruction(sample, template.format(topic=sample.topic))
@@ -269,10 +269,6 @@ def _instruction(sample: Sample, text: str) -> Instruction:
     )
 
 
-def _slots(template: str) -> list[str]:
-    return [slot for _, slot, _, _ in Formatter().parse(template) if slot is not None]
-
-
 def _answers(given: Any, model: str) -> list[str]:
     """A cell's answers; none where it is null."""
     entries = given if isinstance(given, list) else [] if given is None else [given]
@@ -292,8 +288,3 @@ def _all_in(folder: Path) -> list[str]:
     if not found:
         raise DataError(str(folder), "no pictures are in this folder", "give the folder that holds them")
     return found
-
-
-def _located(path: str, near: Path) -> Path:
-    """A path as written, or else from the recipe's folder."""
-    return Path(path) if Path(path).exists() else near / path

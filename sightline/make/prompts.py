@@ -35,16 +35,11 @@ class PromptSource(Plugin):
         self, hands: Executor, folder: Path, painter: Engine | None, on_step: Callable[[Tally], None]
     ) -> tuple[list[Prompt], list[Dropped]]:
         """The prompts of a run, all of which the painter can read; `on_step` hears of the steps that it takes to have them."""
-        prompts, dropped = self.read(folder)
-        if painter is not None:
-            refuse_unknown_words(prompts, painter, self.place())
-        return prompts, dropped
+        return self._readable(folder, painter)
 
     def foreseen(self, folder: Path, painter: Engine | None) -> tuple[list[Prompt] | None, str]:
         """What a check knows before a run: the prompts, None where they are not there yet, and a line about them."""
-        prompts, dropped = self.read(folder)
-        if painter is not None:
-            refuse_unknown_words(prompts, painter, self.place())
+        prompts, dropped = self._readable(folder, painter)
         topics = len({prompt.topic for prompt in prompts})
         twice = f", {len(dropped)} duplicates left out" if dropped else ""
         return prompts, f"prompts {self.place()}: {len(prompts)} over {topics} topics{twice}"
@@ -52,6 +47,12 @@ class PromptSource(Plugin):
     def place(self) -> str:
         """What to name in messages."""
         return self.kind
+
+    def _readable(self, folder: Path, painter: Engine | None) -> tuple[list[Prompt], list[Dropped]]:
+        prompts, dropped = self.read(folder)
+        if painter is not None:
+            refuse_unknown_words(prompts, painter, self.place())
+        return prompts, dropped
 
 
 class PromptFile(PromptSource):

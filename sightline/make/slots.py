@@ -12,7 +12,7 @@ def slots(*known: str, needed: tuple[str, ...] = ()) -> AfterValidator:
     """Refuses a text with other slots than these, or without one that is needed."""
 
     def check(text: str) -> str:
-        found = _slots(text)
+        found = slots_in(text)
         for slot in found:
             if slot not in known:
                 fix = f"known: {', '.join('{' + name + '}' for name in known)}; write a literal brace twice"
@@ -27,7 +27,8 @@ def slots(*known: str, needed: tuple[str, ...] = ()) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _slots(text: str) -> list[str]:
+def slots_in(text: str) -> list[str]:
+    """Names of the slots that a text has."""
     try:
         return [slot for _, slot, _, _ in Formatter().parse(text) if slot is not None]
     except ValueError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import RunError
-from sightline.report.wording import MINUS, number, signed
+from sightline.report.wording import MINUS, ends, number, signed
 from sightline.store.shards import written_whole
 
 HEADER = ("metric", "run", "value", "95 % interval", "n", "difference", "95 % interval", "p", "Holm", "would show", "")
@@ -106,24 +106,17 @@ def as_csv(compared: dict[str, Any]) -> str:
 def _cells(line: dict[str, Any], unit: str) -> list[str]:
     digits = 1 if unit in ("%", "words") else 2
     change = line.get("difference")
-    cells = [number(line.get("value"), digits), _interval(line, digits), str(line["n"])]
+    cells = [number(line.get("value"), digits), ends((line.get("low"), line.get("high")), digits), str(line["n"])]
     if change is None:
         return [*cells, *[""] * 6]
     mark = BELOW if change.get("is_below_resolvable") else ""
     told = [
         signed(change["value"], digits),
-        _interval(change, digits, plus=True),
+        ends((change.get("low"), change.get("high")), digits, plus=True),
         _p(change.get("p")),
         _p(change.get("corrected")),
     ]
     return [*cells, *told, number(change.get("resolvable"), digits), mark]
-
-
-def _interval(entry: dict[str, Any], digits: int, plus: bool = False) -> str:
-    if entry.get("low") is None:
-        return "–"
-    low, high = ((signed if plus else number)(entry[end], digits) for end in ("low", "high"))
-    return f"{low} to {high}"
 
 
 def _p(value: float | None) -> str:

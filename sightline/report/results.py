@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from sightline.report.charts import Span, before_and_after
 from sightline.report.pictures import Pictures, Shown
-from sightline.report.wording import amount, marked, number, p_value, signed
+from sightline.report.wording import amount, ends, marked, number, p_value, signed
 
 MEANINGS = {
     "chair_i": "hallucinated, of all objects mentioned",
@@ -94,8 +94,7 @@ class Metric:
     def interval(self, span: Span | None, plus: bool = False) -> str:
         if span is None or span.low is None or span.high is None:
             return ""
-        write = signed if plus else number
-        return f"{write(span.low, self.digits)} to {write(span.high, self.digits)}"
+        return ends((span.low, span.high), self.digits, plus)
 
     @property
     def digits(self) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from sightline.errors import RunError
 from sightline.report.charts import Span
 from sightline.report.results import read_span
-from sightline.report.wording import number, signed
+from sightline.report.wording import ends, number, signed
 from sightline.store.runs import Run
 from sightline.store.shards import written_whole
 
@@ -238,19 +238,12 @@ def cells(mean: Mean) -> list[str]:
         number(mean.base, digits),
         number(mean.value, digits),
         number(mean.spread, digits),
-        _ends(mean.within, digits),
+        ends(mean.within, digits),
         signed(mean.difference, digits),
         number(mean.difference_spread, digits),
-        _ends(mean.difference_within, digits, signed),
+        ends(mean.difference_within, digits, plus=True),
         f"{mean.num_apart} of {mean.num_runs}",
     ]
-
-
-def _ends(ends: tuple[float, float] | None, digits: int | None, write: Callable[..., str] = number) -> str:
-    if ends is None:
-        return "–"
-    low, high = (write(end, digits) for end in ends)
-    return f"{low} to {high}"
 
 
 def tables(sweeps: Sweeps) -> Iterator[tuple[str, list[list[str]]]]:

@@ -36,6 +36,14 @@ def signed(value: float | None, digits: int | None = None) -> str:
     return text if value is None or text.startswith(MINUS) or not any(figure in text for figure in "123456789") else f"+{text}"
 
 
+def ends(interval: tuple[float | None, float | None] | None, digits: int | None = None, plus: bool = False) -> str:
+    """'20.1 to 22.7', with their signs where `plus`; a dash where there is no interval."""
+    if interval is None or None in interval:
+        return "–"
+    low, high = ((signed if plus else number)(end, digits) for end in interval)
+    return f"{low} to {high}"
+
+
 def share(part: int | float, whole: int | float) -> str:
     return f"{100 * part / whole:.0f}{NO_BREAK}%" if whole else "–"
 
