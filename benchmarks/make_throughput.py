@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from sightline import make as making
+from sightline.allocator import keep_freed_memory
 from sightline.engines import Engine, Engines
 from sightline.engines.local import quiet
 from sightline.engines.roles import ChatRequest, Decoding, PaintRequest
@@ -217,6 +218,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one line")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as a worker does; one picture alone is too small for it to matter
     made = {}
     for name, (published, ours) in new_sides(options).items():
         number = options.prompts * (1 if name == "answers" else SAMPLES)

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import Field
 
+from sightline.allocator import keep_freed_memory
 from sightline.engines import Engine, Engines
 from sightline.engines.calls import Calls, total
 from sightline.plugin import Plugin, Section
@@ -190,7 +191,8 @@ class Executor:
 
     def _made(self, task: Task, missing: list[tuple[Shard, list[Shard]]]) -> Iterator[None]:
         if self.execution.workers == 1 or len(missing) < 2:
-            _set_threads(self.execution.threads if missing else None)
+            if missing:
+                _prepare(self.execution.threads)
             for shard, sources in missing:
                 make_shard(self.use, task, shard, sources)
                 yield
@@ -306,7 +308,7 @@ def _start_worker(root: str, seed: int, threads: int | None) -> None:
 
     tqdm.set_lock(threading.RLock())  # its own would be a semaphore of the system, left behind when a worker is ended
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _set_threads(threads)
+    _prepare(threads)
     global _worker
     _worker = Use(Engines({}), Store(Path(root)), seed)
 
@@ -325,7 +327,9 @@ def _work(task: Task, shard: Shard, sources: list[Shard], sections: dict[str, En
     make_shard(_worker, task, shard, sources)
 
 
-def _set_threads(threads: int | None) -> None:
+def _prepare(threads: int | None) -> None:
+    """Settings of a process that will compute."""
+    keep_freed_memory()
     if threads is not None:
         import torch
 

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from sightline.engines import ENGINES, Engine, Engines
 from sightline.errors import RecipeError
-from sightline.eval import Eval
+from sightline.eval import Answering, Eval
 from sightline.execute import Execution
 from sightline.make import Make
 from sightline.plugin import Section, recipe_error, suggest
@@ -46,6 +46,8 @@ class Recipe(Section):
         engines = Engines(self.engines)
         for place, name, role in self.make.engine_roles() if self.make else ():
             engines.section(name, role, place)
+        for who, name in self.eval.engines.items() if self.eval else ():
+            engines.section(name, Answering.role, f"eval.engines.{who}")
         for benchmark in self.eval.benchmarks if self.eval else ():
             for name, role in benchmark.engine_roles().items():
                 engines.section(name, role, f"eval, {benchmark.title}")

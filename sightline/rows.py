@@ -6,15 +6,7 @@ Rows of one `key` (a prompt, an imported record) travel together through all ste
 
 from __future__ import annotations
 
-import dataclasses
-import types
-import typing
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,69 +278,6 @@ class Dropped:
     reason: str
     row_id: str = ""
     detail: str = ""
-
-
-R = TypeVar("R")
-
-
-def fields_of(row_type: Any) -> dict[str, Any]:
-    """Field names and resolved types of a row type, in order."""
-    return _fields_of(row_type)
-
-
-@cache
-def _fields_of(row_type: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(row_type)
-    return {entry.name: hints[entry.name] for entry in dataclasses.fields(row_type)}
-
-
-def arrow_schema(row_type: type) -> pyarrow.Schema:
-    """The Parquet columns of a row type."""
-    import pyarrow
-
-    return pyarrow.schema([pyarrow.field(name, _arrow_type(kind)) for name, kind in fields_of(row_type).items()])
-
-
-def _arrow_type(kind: Any) -> pyarrow.DataType:
-    import pyarrow
-
-    plain = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
-    kind = _without_none(kind)
-    if kind in plain:
-        return plain[kind]
-    if typing.get_origin(kind) is list:
-        return pyarrow.list_(_arrow_type(typing.get_args(kind)[0]))
-    if typing.get_origin(kind) is dict:
-        # not Arrow's map, which Hugging Face's datasets do not know
-        return pyarrow.list_(pyarrow.struct([("key", pyarrow.string()), ("value", _arrow_type(typing.get_args(kind)[1]))]))
-    return pyarrow.struct([(name, _arrow_type(inner)) for name, inner in fields_of(kind).items()])
-
-
-def _without_none(kind: Any) -> Any:
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return next(choice for choice in typing.get_args(kind) if choice is not type(None))
-    return kind
-
-
-def to_record(row: Any) -> dict[str, Any]:
-    """The row as plain values, ready for Arrow and JSON."""
-    return dataclasses.asdict(row)
-
-
-def from_record(row_type: type[R], record: dict[str, Any]) -> R:
-    """The row that `to_record` (or Arrow's reading of it) came from."""
-    return row_type(**{name: _revive(kind, record[name]) for name, kind in fields_of(row_type).items() if name in record})
-
-
-def _revive(kind: Any, value: Any) -> Any:
-    kind = _without_none(kind)
-    if value is None:
-        return None
-    if typing.get_origin(kind) is list:
-        return [_revive(typing.get_args(kind)[0], entry) for entry in value]
-    if typing.get_origin(kind) is dict:
-        return value if isinstance(value, dict) else {entry["key"]: entry["value"] for entry in value}
-    return from_record(kind, value) if isinstance(value, dict) else value
 
 
 ROW_TYPES: dict[str, type[Row]] = {

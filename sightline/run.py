@@ -101,7 +101,8 @@ def evaluate(
     """Run the recipe's benchmarks on the model before and after, after training it where that is missing."""
     with opened(recipe, out, overrides, watch) as work:
         _require_what_measures(work)
-        if work.recipe.train and not (work.recipe.eval and work.recipe.eval.adapter):
+        section = work.recipe.eval
+        if work.recipe.train and not (section and (section.adapter or section.engines)):
             _train(work)
         _evaluate(work)
         return _finish(work)
@@ -228,6 +229,8 @@ def _models(work: Work) -> dict[str, Engine]:
     """Who answers the benchmarks: the model before training, and after it."""
     section, trained, checkpoint = work.recipe.eval, work.recipe.train, work.checkpoint
     assert section is not None
+    if section.engines:
+        return {who: work.recipe.engines[name] for who, name in section.engines.items()}
     adapter = str(checkpoint.adapter) if checkpoint and checkpoint.is_adapter else None
     models = section.models(trained.model if trained else None, adapter)
     if not models:

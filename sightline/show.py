@@ -20,7 +20,8 @@ from sightline.plugin import suggest
 from sightline.report import comparison
 from sightline.report.lmms_eval import lmms_eval
 from sightline.report.sweeps import HEADINGS, Metric, Sweeps, cells
-from sightline.rows import fields_of, place_of, to_record
+from sightline.rows import place_of
+from sightline.store.records import fields_of, to_record
 from sightline.store.runs import Run
 
 PARENTS = {

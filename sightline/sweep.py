@@ -181,6 +181,8 @@ def _checked(recipe: str | Path, point: Point) -> Recipe:
         raise RecipeError(error.where, f"{error.problem} (at {point.title})", error.fix) from error
     if found.eval is None or found.train is None:
         raise RecipeError(str(recipe), "a sweep compares what trained models score", "give a recipe with train and eval")
+    if found.eval.engines:
+        raise RecipeError("eval.engines", "these would answer in place of what each point trains", "leave them out of a sweep")
     return found
 
 

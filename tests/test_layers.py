@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A module imports from its own folder and from rows below its own, never up or sideways.
 ROWS = [
     {"errors"},
-    {"plugin", "processes", "rows"},
+    {"allocator", "plugin", "processes", "rows"},
     {"store"},
     {"engines", "files"},
     {"execute"},

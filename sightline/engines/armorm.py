@@ -35,14 +35,18 @@ class TextScores:
 
     def score(self, conversations: Sequence[tuple[str, str]]) -> list[TextScore]:
         """The scalar of each (instruction, answer); its objectives by name, and their gates as `gate <name>`."""
-        lengths = [len(instruction) + len(answer) for instruction, answer in conversations]
+        longest: dict[str, int] = {}
+        for instruction, answer in conversations:
+            longest[instruction] = max(len(answer), longest.get(instruction, 0))
+        # like lengths share a batch, and answers to one instruction its reading
+        keys = [(len(instruction) + longest[instruction], instruction) for instruction, _ in conversations]
 
         def score(ordered: Sequence[tuple[str, str]]) -> list[Any]:
             work, where = (lambda batch: self.model.score(batch, len(batch))), f"model {self.section.model}"
             return in_batches(ordered, self.section.batch_size, work, where)
 
         with quiet():
-            scores = sorted_by(lengths, conversations, score)
+            scores = sorted_by(keys, conversations, score)
         return [TextScore(found.score, self._numbers(found)) for found in scores]
 
     def _numbers(self, found: Any) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """ArmoRM (Wang et al., 2024) on transformers' Llama: many objectives, weighed by a gate that reads the prompt (a torch file).
 
 Reads the published checkpoint's names and layout without its remote code, which no longer imports. It never sees a picture.
-Axes: B conversations, T tokens, J objectives.
+Axes: B conversations, P prompts, T tokens, J objectives.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from os.path import commonprefix
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel, PreTrainedTokenizerBase
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -37,6 +39,26 @@ class Scores:
     score: float
     rewards: tuple[float, ...]
     gates: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """Conversations of one prompt behind each other, after what they begin with alike: a tree.
+
+    By tree and token: its id, its place in its conversation, and its part: 0 for what is shared, then one for each conversation.
+    By conversation: its tree, the columns of its last token and of its mark.
+    """
+
+    ids: list[list[int]]
+    positions: list[list[int]]
+    parts: list[list[int]]
+    trees: list[int]
+    lasts: list[int]
+    marks: list[int]
+
+    @classmethod
+    def empty(cls, count: int) -> _Packed:
+        return cls([], [], [], [0] * count, [0] * count, [0] * count)
 
 
 class Gating(nn.Module):
@@ -99,14 +121,43 @@ class ArmoRM(nn.Module):
         save_file({name: value.to(dtype).contiguous() for name, value in self.state_dict().items()}, folder / "model.safetensors")
         self.tokenizer.save_pretrained(folder)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores (B,), rewards and gates (B, J) of right-padded conversations."""
-        states_BT = self.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-        rows = torch.arange(len(ids), device=ids.device)
-        rewards_BJ = self.regression_layer(states_BT[rows, mask.sum(dim=1) - 1])
-        marks = torch.tensor([self.gate_position(row) for row in ids.tolist()], device=ids.device)
-        gates_BJ = self.gating(states_BT[rows, marks])
+    def forward(self, conversations: Sequence[tuple[str, str]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores (B,), rewards and gates (B, J) of (prompt, answer) pairs. A prompt of several answers is read once."""
+        packed = self._packed(conversations)
+        device = self.regression_layer.weight.device
+        ids_PT, positions_PT, parts_PT = (
+            pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(device)
+            for rows in (packed.ids, packed.positions, packed.parts)
+        )
+        own_PTT = (parts_PT[:, None] == 0) | (parts_PT[:, None] == parts_PT[:, :, None])
+        states_PT = self.model(
+            input_ids=ids_PT, position_ids=positions_PT, attention_mask=own_PTT.tril()[:, None], use_cache=False
+        ).last_hidden_state
+        rewards_BJ = self.regression_layer(states_PT[packed.trees, packed.lasts])
+        gates_BJ = self.gating(states_PT[packed.trees, packed.marks])
         return (gates_BJ * (rewards_BJ @ self.reward_transform_matrix)).sum(dim=1), rewards_BJ, gates_BJ
+
+    def _packed(self, conversations: Sequence[tuple[str, str]]) -> _Packed:
+        rows = self.ids(conversations)
+        alike: dict[str, list[int]] = {}
+        for at, (prompt, _) in enumerate(conversations):
+            alike.setdefault(prompt, []).append(at)
+        packed = _Packed.empty(len(rows))
+        for tree, places in enumerate(alike.values()):
+            # a row keeps a token of its own, whose state is its score's
+            shared = commonprefix([rows[at][:-1] for at in places])  # noqa: RUF071 (of lists, not of paths)
+            ids, positions, parts = list(shared), list(range(len(shared))), [0] * len(shared)
+            for part, at in enumerate(places, start=1):
+                mark = self.gate_position(rows[at])
+                packed.marks[at] = mark if mark < len(shared) else mark + len(ids) - len(shared)
+                ids += rows[at][len(shared) :]
+                positions += range(len(shared), len(rows[at]))
+                parts += [part] * (len(rows[at]) - len(shared))
+                packed.trees[at], packed.lasts[at] = tree, len(ids) - 1
+            packed.ids.append(ids)
+            packed.positions.append(positions)
+            packed.parts.append(parts)
+        return packed
 
     def gate_position(self, ids: list[int]) -> int:
         """Where the last mark begins."""
@@ -115,10 +166,6 @@ class ArmoRM(nn.Module):
                 return start
         raise ValueError("the conversation has no assistant turn: the tokenizer's chat template is not Llama 3's")
 
-    def encode(self, conversations: Sequence[tuple[str, str]]) -> tuple[Tensor, Tensor]:
-        """Token ids and mask of (prompt, answer) pairs, right-padded."""
-        return self.pad([self.ids(prompt, answer) for prompt, answer in conversations])
-
     def pad(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """Rows of ids as one batch and its mask."""
         longest = max(len(row) for row in rows)
@@ -126,19 +173,20 @@ class ArmoRM(nn.Module):
         ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows])
         return ids, torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
 
-    def ids(self, prompt: str, answer: str) -> list[int]:
-        """The conversation in the words of the chat template."""
-        turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-        return list(self.tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)["input_ids"])
+    def ids(self, conversations: Sequence[tuple[str, str]]) -> list[list[int]]:
+        """Each conversation in the words of the chat template."""
+        turns = [
+            [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}] for prompt, answer in conversations
+        ]
+        rows: list[list[int]] = self.tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)["input_ids"]
+        return rows
 
     @torch.no_grad()
     def score(self, conversations: Sequence[tuple[str, str]], batch_size: int = 32) -> list[Scores]:
-        """Scores of (prompt, answer) pairs, in their order."""
-        device = self.regression_layer.weight.device
+        """Scores of (prompt, answer) pairs, in their order. Answers of a batch to one prompt share its reading."""
         found: list[Scores] = []
         for start in range(0, len(conversations), batch_size):
-            ids, mask = self.encode(conversations[start : start + batch_size])
-            columns = (value.float().tolist() for value in self(ids.to(device), mask.to(device)))
+            columns = (value.float().tolist() for value in self(conversations[start : start + batch_size]))
             found += [Scores(score, tuple(rewards), tuple(gates)) for score, rewards, gates in zip(*columns, strict=True)]
         return found
 

@@ -5,27 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from sightline.engines import ENGINES, Engine
 from sightline.engines.roles import Decoding
-from sightline.engines.weights import MINIATURE, seen_from
+from sightline.engines.weights import MINIATURE
 from sightline.errors import DataError, RunError
 from sightline.eval.answer_files import read_texts
 from sightline.eval.answering import Answering
 from sightline.eval.bridge import LmmsEval
 from sightline.eval.compare import Metric, Score
+from sightline.eval.data_files import find_data
 from sightline.eval.judging import Judging, judge_of
 from sightline.eval.results import NUM_EXAMPLES, Line, Outcome, Results, Sheet, examples, measure, outcome
 from sightline.execute import Executor, Tally, Task, tally_of
 from sightline.files import Refused
 from sightline.files.pictures import Album
-from sightline.plugin import Plugin, Section, Table, suggest
+from sightline.plugin import Plugin, Section, Table
 from sightline.rows import Answer, Item
 from sightline.store.address import digest, seed_from
 from sightline.store.shards import Shard, Store
@@ -159,6 +159,9 @@ class Eval(Section):
     """Model folder, hub name or miniature/<name>; the one that the recipe trains where none is given."""
     adapter: str | None = None
     """Adapter to compare with the model as it is; the one that the recipe trains where none is given."""
+    engines: dict[Literal["base", "aligned"], str] = {}
+    """Engines of the recipe that answer instead, such as a server's: base, and aligned where there are two to compare. Nothing is
+    trained for that."""
     asked: dict[str, Annotated[int, Field(ge=0, le=4)]] = {}
     """Levels that are asked of a model that learned attributes (`make.pairs` of kind steerlm), by attribute; 4, the best, for
     those that are not named."""
@@ -179,6 +182,18 @@ class Eval(Section):
     def _measures_something(self) -> Self:
         if not self.benchmarks and self.lmms_eval is None:
             raise PydanticCustomError("nothing", "nothing is measured", {"fix": "add benchmarks, or tasks of lmms_eval"})
+        return self
+
+    @model_validator(mode="after")
+    def _answers_are_of_one_origin(self) -> Self:
+        if not self.engines:
+            return self
+        if "base" not in self.engines:
+            raise PydanticCustomError("no_base", "aligned is compared with base", {"fix": "name the engine of base, too"})
+        for name in ("model", "adapter", "lmms_eval"):
+            if getattr(self, name) is not None:
+                problem = "the engines answer, and {name} would have others answer"
+                raise PydanticCustomError("conflict", problem, {"name": name, "fix": f"leave out engines or {name}"})
         return self
 
     @model_validator(mode="after")
@@ -262,19 +277,6 @@ def _ask(
     if on_step:
         on_step(tally_of(executor.store, name, shards))
     return _Asked(benchmark, place, items, shards, (section.suffix or "") if benchmark.suffixed else "")
-
-
-def find_data(data: str, folder: Path | None = None) -> Path:
-    """A benchmark's data: a folder that is shipped, a path as written, or one that starts in `folder`."""
-    if data.startswith(MINIATURE) and not Path(data).exists():
-        shipped = Path(str(files("sightline"))) / "miniature" / "data"
-        place, known = shipped / data.removeprefix(MINIATURE), [f"{MINIATURE}{path.name}" for path in shipped.iterdir()]
-    else:
-        place = seen_from(data, folder or Path())
-        known = [f"{MINIATURE}heldout"]
-    if not place.exists():
-        raise DataError(data, "no such data", suggest(data, known))
-    return place
 
 
 def located(benchmark: Benchmark, folder: Path | None = None) -> Path:

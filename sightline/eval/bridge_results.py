@@ -11,8 +11,9 @@ from typing import Any, get_args
 
 from sightline.engines import Engine
 from sightline.errors import DataError, UserError
-from sightline.eval import Benchmark, Eval, Outcome, find_data
+from sightline.eval import Benchmark, Eval, Outcome
 from sightline.eval.bridge import TRIED, Theirs, hand_over
+from sightline.eval.data_files import find_data
 from sightline.eval.scoring import read_sheets, told
 from sightline.execute import Executor, Tally, tally_of
 from sightline.store.shards import Store

@@ -13,9 +13,10 @@ import numpy as np
 
 from sightline.engines.roles import Decoding
 from sightline.errors import DataError
-from sightline.eval import Benchmark, Question, find_data
+from sightline.eval import Benchmark, Question
 from sightline.eval.answer_files import Said, read_text, read_texts, records
 from sightline.eval.compare import Metric, Score, Sums, divided, fraction
+from sightline.eval.data_files import find_data
 from sightline.eval.yes_no import Verdict, clean, words
 from sightline.rows import Answer, Item
 
@@ -97,11 +98,14 @@ class Pope(Benchmark):
         return Score(item.id, item.group, counts, guessed)
 
     def metrics(self) -> list[Metric]:
-        """Over all questions, then per split."""
+        """Over all questions, then per split. One file alone is one split, and leaves nothing to take a mean over."""
         splits = list(self.files or SPLITS)
+        by_split = [metric for split in splits for metric in _metrics(split, split)]
+        if len(splits) == 1 or Path(self.data).suffix in (".json", ".jsonl"):
+            return [*_metrics("all", None), *by_split]
         undefined = "a split has no F1"
         mean = Metric("mean F1 (of splits)", lambda sums: _mean_f1(sums, splits), "all asked", "higher", undefined=undefined)
-        return [*_metrics("all", None), mean, *(metric for split in splits for metric in _metrics(split, split))]
+        return [*_metrics("all", None), mean, *by_split]
 
     def _files(self, place: Path) -> dict[str, Path]:
         if self.files:

@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sightline.errors import DataError, RecipeError
-from sightline.eval import BENCHMARKS, Benchmark, Results, find_data
+from sightline.eval import BENCHMARKS, Benchmark, Results
+from sightline.eval.data_files import find_data
 from sightline.eval.results import Outcome, Sheet, measure, outcome
 from sightline.plugin import recipe_error, suggest
 from sightline.rows import Answer, Item

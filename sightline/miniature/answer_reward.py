@@ -143,7 +143,7 @@ class _Lesson:
         self.model, self.cases = model, cases
         self.labels = torch.tensor([case.labels for case in cases])
         self.targets = (self.labels + 0.5) / 5  # ArmoRM's scale: native = reward * 5 - 0.5
-        self.rows = [model.ids(case.instruction, case.answer) for case in cases]
+        self.rows = model.ids([(case.instruction, case.answer) for case in cases])
         self.words = [model.tokenizer.decode([token]).strip() for token in range(len(model.tokenizer))]
         self.rng = np.random.default_rng(len(cases))
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import RunError
-from sightline.rows import ROW_TYPES, Dropped, Row, arrow_schema, from_record, to_record
+from sightline.rows import ROW_TYPES, Dropped, Row
 from sightline.store.address import digest, digest_bytes, digest_file
+from sightline.store.records import arrow_schema, from_record, to_record
 from sightline.store.spill import Spill, room_on_disk
 
 
@@ -68,7 +69,11 @@ class Store:
     ) -> None:
         """Store a shard. `usage`: what served models took. The rows' file comes last: where it exists, the shard is whole."""
         path = self.path(shard)
-        _write_table(path.with_suffix(".dropped.parquet"), Dropped, dropped)
+        refused = path.with_suffix(".dropped.parquet")
+        if dropped:
+            _write_table(refused, Dropped, dropped)
+        else:
+            refused.unlink(missing_ok=True)
         with written_whole(path.with_suffix(".json")) as aside:
             counts = {"rows": len(rows), "dropped": len(dropped), "seconds": round(seconds, 3)}
             aside.write_text(json.dumps({**counts, "usage": dict(usage)} if usage else counts))
@@ -78,7 +83,8 @@ class Store:
         return _read_table(self.path(shard), row_type(shard.step))
 
     def read_dropped(self, shard: Shard) -> list[Dropped]:
-        return _read_table(self.path(shard).with_suffix(".dropped.parquet"), Dropped)
+        path = self.path(shard).with_suffix(".dropped.parquet")
+        return _read_table(path, Dropped) if path.exists() else []
 
     def counts(self, shard: Shard) -> dict[str, Any]:
         """Rows, dropped, the seconds that making them took, and the usage of served models where any was asked."""
@@ -165,19 +171,24 @@ def _write_table(path: Path, kind: type, rows: Sequence[Any]) -> None:
 
     schema = arrow_schema(kind)
     records = [to_record(row) for row in rows]
-    columns = [
-        pyarrow.array([_cell(record[column.name], column.type) for record in records], type=column.type) for column in schema
-    ]
+    table = pyarrow.Table.from_arrays([_column(records, field) for field in schema], schema=schema)
     with written_whole(path) as aside:
-        pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, schema=schema), aside, compression="zstd")
+        # tighter compression doubles the time to write and to read a shard of a hundred rows
+        pyarrow.parquet.write_table(table, aside, compression="snappy", use_dictionary=False)
 
 
-def _cell(value: Any, kind: Any) -> Any:
-    """A column's value as Arrow takes it: a mapping stands as its entries."""
+def _column(records: Sequence[dict[str, Any]], field: Any) -> Any:
+    """The field's values for Arrow, where a mapping stands as its entries."""
     import pyarrow
 
-    is_mapping = isinstance(value, dict) and pyarrow.types.is_list(kind)
-    return [{"key": key, "value": entry} for key, entry in value.items()] if is_mapping else value
+    values = [record[field.name] for record in records]
+    if pyarrow.types.is_list(field.type):
+        values = [_entries(value) if isinstance(value, dict) else value for value in values]
+    return pyarrow.array(values, type=field.type)
+
+
+def _entries(mapping: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": value} for key, value in mapping.items()]
 
 
 def _read_table(path: Path, kind: type) -> list[Any]:

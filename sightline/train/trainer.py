@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from sightline import processes
+from sightline.allocator import keep_freed_memory
 from sightline.engines import Engines
 from sightline.errors import TrainingError
 from sightline.execute import Execution, Executor, Silent, Watch
@@ -82,6 +83,7 @@ def follow() -> None:
 def _trained(job: Job, base: Base, executor: Executor, log: Log | None) -> TreeTrainer:
     """The trainer after its last step. What only the first process does is left out where there is no log to write."""
     section, watch = job.section, executor.watch
+    keep_freed_memory()
     if section.threads is not None:
         torch.set_num_threads(section.threads)
     examples = Examples(section, base, executor, job.pairs, job.prepared)

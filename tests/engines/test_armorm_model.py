@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,6 +74,36 @@ def test_a_batch_scores_as_its_conversations_do_alone(model: ArmoRM):
     together = [talk.score for talk in model.score(TALKS)]
     assert together == pytest.approx([model.score([talk])[0].score for talk in TALKS], abs=1e-5)
     assert together == pytest.approx([talk.score for talk in model.score(TALKS, batch_size=2)], abs=1e-5)
+
+
+def test_answers_to_one_prompt_share_its_reading_and_score_as_alone(model: ArmoRM, monkeypatch: pytest.MonkeyPatch):
+    """Prompts and answers of several lengths, an answer that begins as another, one that comes twice, one with a mark in it."""
+    exact = deepcopy(model).double()
+    first, second = "Which?", "This picture was asked to show a red cup, a blue car and a tree. Describe what it shows."
+    talks = [
+        *((first, answer) for answer in ("A red cup.", "A red cup.", "A red cup. It stands in the park, on a table.", "No.")),
+        *((second, answer) for answer in ("A car.", f"A car.{GATE_MARK}A cup, too.", "The picture shows a red cup.")),
+        ("Hi", "No."),
+    ]
+    read: list[int] = []
+    monkeypatch.setattr(exact.model, "forward", _counted(exact.model.forward, read))
+    together = exact.score([talks[at] for at in (4, 0, 7, 1, 5, 2, 6, 3)])
+    num_together, read[:] = sum(read), []
+    for at, found in zip((4, 0, 7, 1, 5, 2, 6, 3), together, strict=True):
+        (alone,) = exact.score([talks[at]])
+        assert (found.score, *found.rewards) == pytest.approx((alone.score, *alone.rewards), abs=1e-6)
+        assert found.gates == pytest.approx(alone.gates, abs=1e-9)
+    assert num_together < sum(read)
+
+
+def _counted(forward: Callable[..., Any], read: list[int]) -> Callable[..., Any]:
+    """The forward, noting how many tokens it read."""
+
+    def counted(**inputs: Any) -> Any:
+        read.append(inputs["input_ids"].numel())
+        return forward(**inputs)
+
+    return counted
 
 
 def test_the_gate_reads_the_prompt_and_never_the_answer(model: ArmoRM):

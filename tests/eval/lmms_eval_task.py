@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sightline.eval import find_data
+from sightline.eval.data_files import find_data
 
 ROWS = [("000.png", "book", "yes"), ("000.png", "cup", "no"), ("001.png", "boat", "yes"), ("001.png", "car", "no")]
 QUESTIONS = [

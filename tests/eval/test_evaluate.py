@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from sightline.engines import Engine, Engines
 from sightline.engines.roles import ChatReply, ChatRequest, Decoding
 from sightline.errors import DataError
-from sightline.eval import Eval, Results, evaluate, find_data, limited
+from sightline.eval import Eval, Results, evaluate, limited
 from sightline.eval.chair import Chair
+from sightline.eval.data_files import find_data
 from sightline.eval.pope import Pope
 from sightline.execute import Execution, Executor, Tally
 from sightline.miniature import heldout, world

@@ -300,3 +300,16 @@ def test_questions_of_one_id_cannot_be_told_apart_by_it(tmp_path: Path) -> None:
     write_lines(tmp_path / "answers.jsonl", [{"question_id": 2, "text": "Yes"}])
     with pytest.raises(DataError, match="2 questions of question_id 2"):
         values(path, tmp_path / "answers.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("section", "has_mean"),
+    [
+        ({"data": "coco"}, True),
+        ({"data": "coco/coco_pope_random.json"}, False),
+        ({"data": "coco", "files": {"one": "a.json"}}, False),
+    ],
+)
+def test_only_several_splits_have_a_mean(section: dict[str, Any], has_mean: bool) -> None:
+    names = {metric.name for metric in Pope.model_validate({"kind": "pope", **section}).metrics()}
+    assert ("mean F1 (of splits)" in names) == has_mean
