@@ -230,7 +230,8 @@ def _models(work: Work) -> dict[str, Engine]:
     section, trained, checkpoint = work.recipe.eval, work.recipe.train, work.checkpoint
     assert section is not None
     if section.engines:
-        return {who: work.recipe.engines[name] for who, name in section.engines.items()}
+        # in this order, whatever the recipe's: differences are the second's less the first's
+        return {who: work.recipe.engines[section.engines[who]] for who in ("base", "aligned") if who in section.engines}
     adapter = str(checkpoint.adapter) if checkpoint and checkpoint.is_adapter else None
     models = section.models(trained.model if trained else None, adapter)
     if not models:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from rich.console import RenderableType
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.tree import Tree
 
 from sightline.errors import RunError
@@ -54,13 +54,20 @@ def steps_table(run: Run) -> Table:
     """Every step in order: rows, drops with reasons, seconds, and what served models took."""
     steps = run.manifest["steps"]
     is_served = any(entry.get("usage") for entry in steps.values())
-    served = ("calls", "tokens read", "tokens written", "cost") if is_served else ()
-    table = Table("step", "rows", "dropped", "seconds", *served, title=str(run.folder), title_justify="left")
+    served = ("calls", "tokens\nread", "tokens\nwritten", "cost") if is_served else ()
+    refused = ["dropped"] if any(entry["dropped"] for entry in steps.values()) else []
+    table = Table(
+        Column("step", overflow="fold", min_width=min(max(map(len, steps), default=0), 20)),
+        *(Column(name, no_wrap=True) for name in ("rows", "seconds", *served)),
+        *(Column(name, overflow="fold") for name in refused),
+        title=str(run.folder),
+        title_justify="left",
+    )
     for name in sorted(steps, key=place_of):
         entry = steps[name]
-        dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(entry["dropped"].items()))
         used = _used(entry.get("usage") or {}) if is_served else []
-        table.add_row(name, str(entry["rows"]), dropped, f"{entry['wall_seconds']:.1f}", *used)
+        dropped = [", ".join(f"{count} {reason}" for reason, count in sorted(entry["dropped"].items()))] if refused else []
+        table.add_row(name, str(entry["rows"]), f"{entry['wall_seconds']:.1f}", *used, *dropped)
     return table
 
 

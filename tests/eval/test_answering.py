@@ -55,6 +55,7 @@ def test_served_models_are_evaluated_and_compared_without_training(tmp_path: Pat
     # POPE asks about as many things that are in a picture as about things that are not
     assert {who: found["accuracy"][who]["value"] for who in ("base", "aligned")} == {"base": 50, "aligned": 50}
     assert {who: found["recall"][who]["value"] for who in ("base", "aligned")} == {"base": 100, "aligned": 0}
+    assert found["recall"]["difference"]["value"] == -100  # YAML has the names in their alphabet's order
 
 
 @pytest.mark.parametrize(
