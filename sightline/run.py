@@ -21,6 +21,7 @@ from sightline import make as making
 from sightline import processes
 from sightline import train as training
 from sightline.engines import Engine, Engines
+from sightline.engines.weights import seen_from
 from sightline.errors import RecipeError, RunError
 from sightline.eval import bridge_results as bridge
 from sightline.eval.bridge import find_lmms_eval
@@ -197,7 +198,7 @@ def _train(work: Work) -> None:
 
 def _imported(work: Work, folder: str) -> list[Shard]:
     """The shards of pairs that were imported."""
-    return RowFolder.open(_near(folder, work.folder), "pairs").adopt(work.run.store, work.recipe.execution.shard_size)
+    return RowFolder.open(seen_from(folder, work.folder), "pairs").adopt(work.run.store, work.recipe.execution.shard_size)
 
 
 def _evaluate(work: Work) -> None:
@@ -268,8 +269,3 @@ def _timed(work: Work) -> Any:
         last = now
 
     return on_step
-
-
-def _near(path: str, folder: Path) -> Path:
-    """A path as written, or else from the recipe's folder."""
-    return Path(path) if Path(path).exists() or not (folder / path).exists() else folder / path

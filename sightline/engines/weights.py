@@ -33,8 +33,9 @@ def seen_from(path: str, folder: Path) -> Path:
     return Path(path) if Path(path).exists() else folder / path
 
 
-def locate_data(name: str, folder: Path) -> Path:
+def locate_data(name: str, folder: Path | None = None) -> Path:
     """A shipped data file or folder for miniature/<name>; else the path as written, or as seen from `folder`."""
+    folder = folder or Path()
     given = next((path for path in (Path(name), folder / name) if path.exists()), None)
     if given is not None:
         return given

@@ -13,13 +13,12 @@ from pydantic_core import PydanticCustomError
 
 from sightline.engines import ENGINES, Engine
 from sightline.engines.roles import Decoding
-from sightline.engines.weights import MINIATURE
+from sightline.engines.weights import MINIATURE, locate_data
 from sightline.errors import DataError, RunError
 from sightline.eval.answer_files import read_texts
 from sightline.eval.answering import Answering
 from sightline.eval.bridge import LmmsEval
 from sightline.eval.compare import Metric, Score
-from sightline.eval.data_files import find_data
 from sightline.eval.judging import Judging, judge_of
 from sightline.eval.results import NUM_EXAMPLES, Line, Outcome, Results, Sheet, examples, measure, outcome
 from sightline.execute import Executor, Tally, Task, tally_of
@@ -282,7 +281,7 @@ def _ask(
 def located(benchmark: Benchmark, folder: Path | None = None) -> Path:
     """Where a benchmark's data is; DataError that says where to get it where it is not."""
     try:
-        return find_data(benchmark.data, folder)
+        return locate_data(benchmark.data, folder)
     except DataError as error:
         of_ours = benchmark.data.startswith(MINIATURE)
         fix = error.fix if of_ours else f"set the benchmark's data to its place. {_origin(benchmark)}"

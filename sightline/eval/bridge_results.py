@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sightline.engines import Engine
+from sightline.engines.weights import locate_data
 from sightline.errors import DataError, UserError
 from sightline.eval import Benchmark, Eval, Outcome
 from sightline.eval.bridge import TRIED, Theirs, hand_over
-from sightline.eval.data_files import find_data
 from sightline.eval.scoring import read_sheets, told
 from sightline.execute import Executor, Tally, tally_of
 from sightline.store.shards import Store
@@ -54,7 +54,7 @@ def theirs(runs: Mapping[str, Theirs]) -> dict[str, Any]:
 def _by_rules(task: str, benchmark: Benchmark, folder: Path | None) -> Iterator[Benchmark]:
     """The benchmark by each of its rules, under names of their own."""
     for rule in get_args(type(benchmark).model_fields["rule"].annotation) or (benchmark.rule,):
-        name, data = f"{task}-of-lmms-eval-{rule}", str(find_data(benchmark.data, folder))
+        name, data = f"{task}-of-lmms-eval-{rule}", str(locate_data(benchmark.data, folder))
         yield benchmark.model_copy(update={"rule": rule, "name": name, "data": data})
 
 

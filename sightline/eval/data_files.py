@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from sightline.engines.weights import MINIATURE, seen_from
 from sightline.errors import DataError
 from sightline.eval.answer_files import read_text
-from sightline.plugin import suggest
-
-
-def find_data(data: str, folder: Path | None = None) -> Path:
-    """A benchmark's data: a folder that is shipped, a path as written, or one that starts in `folder`."""
-    if data.startswith(MINIATURE) and not Path(data).exists():
-        shipped = Path(str(files("sightline"))) / "miniature" / "data"
-        place, known = shipped / data.removeprefix(MINIATURE), [f"{MINIATURE}{path.name}" for path in shipped.iterdir()]
-    else:
-        place = seen_from(data, folder or Path())
-        known = [f"{MINIATURE}heldout"]
-    if not place.exists():
-        raise DataError(data, "no such data", suggest(data, known))
-    return place
 
 
 def only_file(place: Path, pattern: str) -> Path:

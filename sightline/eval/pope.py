@@ -12,11 +12,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from sightline.engines.roles import Decoding
+from sightline.engines.weights import locate_data
 from sightline.errors import DataError
 from sightline.eval import Benchmark, Question
 from sightline.eval.answer_files import Said, read_text, read_texts, records
 from sightline.eval.compare import Metric, Score, Sums, divided, fraction
-from sightline.eval.data_files import find_data
 from sightline.eval.yes_no import Verdict, clean, words
 from sightline.rows import Answer, Item
 
@@ -60,7 +60,7 @@ class Pope(Benchmark):
         ]
 
     def read_answers(self, path: Path, questions: Sequence[Question]) -> list[str]:
-        splits = self._files(find_data(self.data))
+        splits = self._files(locate_data(self.data))
         if path.is_file() and (len(splits) > 1 or _uses_names(path, questions)):
             return read_texts(path, [question.id for question in questions], self.answer_ids, self.answer_texts)
         said: dict[str, Said] = {}

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sightline.engines.weights import locate_data
 from sightline.errors import DataError, RecipeError
 from sightline.eval import BENCHMARKS, Benchmark, Results
-from sightline.eval.data_files import find_data
 from sightline.eval.results import Outcome, Sheet, measure, outcome
 from sightline.plugin import recipe_error, suggest
 from sightline.rows import Answer, Item
@@ -28,7 +28,7 @@ def score(benchmark: Benchmark, answers: Path, draws: int = 2000, seed: int = 0)
 
 def read_sheets(benchmark: Benchmark, answers: Mapping[str, Path]) -> tuple[list[Item], dict[str, Sheet]]:
     """What was asked, and each model's answers of a file, with their scores."""
-    place = find_data(benchmark.data)
+    place = locate_data(benchmark.data)
     questions = benchmark.questions(place)
     if not questions:
         raise DataError(str(place), f"{benchmark.title} asks nothing here", "give data with questions")
@@ -44,7 +44,7 @@ def told(benchmark: Benchmark, items: list[Item], sheets: Mapping[str, Sheet], d
     """The benchmark's numbers for these; of two models also the second's less the first's."""
     lines = measure(benchmark.metrics(), sheets, draws, seed_from(seed, benchmark.title))
     found = outcome(benchmark.title, benchmark.kind, benchmark.rule, lines, items, sheets)
-    return replace(found, terms=benchmark.terms(find_data(benchmark.data)))
+    return replace(found, terms=benchmark.terms(locate_data(benchmark.data)))
 
 
 def read_benchmark(kind: str, values: dict[str, Any]) -> Benchmark:

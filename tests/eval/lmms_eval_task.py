@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sightline.eval.data_files import find_data
+from sightline.engines.weights import locate_data
 
 ROWS = [("000.png", "book", "yes"), ("000.png", "cup", "no"), ("001.png", "boat", "yes"), ("001.png", "car", "no")]
 QUESTIONS = [
@@ -49,7 +49,7 @@ def write_task(folder: Path, name: str = "sight") -> Path:
     questions = folder / f"{name}_random.jsonl"
     questions.write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS))
     (folder / f"{name}.yaml").write_text(YAML.format(name=name, questions=questions))
-    pictures = str(find_data("miniature/heldout") / "pictures")
+    pictures = str(locate_data("miniature/heldout") / "pictures")
     (folder / f"{name}_code.py").write_text(CODE.format(pictures=pictures))
     return folder
 

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from sightline.engines import Engine, Engines
 from sightline.engines.roles import ChatReply, ChatRequest, Decoding
+from sightline.engines.weights import locate_data
 from sightline.errors import DataError
 from sightline.eval import Eval, Results, evaluate, limited
 from sightline.eval.chair import Chair
-from sightline.eval.data_files import find_data
 from sightline.eval.pope import Pope
 from sightline.execute import Execution, Executor, Tally
 from sightline.miniature import heldout, world
@@ -177,15 +177,15 @@ def test_two_benchmarks_of_one_name_are_refused() -> None:
 
 def test_data_that_is_not_there_is_named_with_what_is() -> None:
     with pytest.raises(DataError, match="miniature/heldout") as caught:
-        find_data("miniature/heldot")
+        locate_data("miniature/heldot")
     assert "did you mean" in caught.value.fix
     with pytest.raises(DataError, match="no/where"):
-        find_data("no/where")
+        locate_data("no/where")
 
 
 def test_a_data_path_may_start_in_the_recipes_folder(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
-    assert find_data("mine", tmp_path) == tmp_path / "mine"
+    assert locate_data("mine", tmp_path) == tmp_path / "mine"
 
 
 def small_copy(folder: Path) -> Path:

@@ -200,7 +200,9 @@ def test_a_check_names_all_that_a_new_user_lacks_at_once(name, tmp_path, monkeyp
         assert any(f"export {key}=" in error for error in told)
     for benchmark in recipe.eval.benchmarks:
         (error,) = [
-            error for error in told if error.startswith(f"benchmark {benchmark.title}, data {benchmark.data}: no such data")
+            error
+            for error in told
+            if error.startswith(f"benchmark {benchmark.title}, data {benchmark.data}: there is no such file or folder")
         ]
         assert benchmark.origin.split()[0] in error
     if recipe.make.pictures:
@@ -213,7 +215,7 @@ def test_a_check_names_all_that_a_new_user_lacks_at_once(name, tmp_path, monkeyp
 def test_the_command_line_tells_what_is_missing_and_fails(sightline: Sightline):
     done = sightline("check", str(REPOSITORY / "recipes" / "pds-dpo.yaml"), OPENAI_API_KEY="")
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "export OPENAI_API_KEY=<your key>" in done.stderr and done.stderr.count("no such data") == 9
+    assert "export OPENAI_API_KEY=<your key>" in done.stderr and done.stderr.count("there is no such file or folder") == 9
     assert "prompts: 9000 over 10 topics" in done.stdout
 
 
@@ -221,7 +223,7 @@ def test_a_run_stops_before_anything_is_made_where_a_benchmark_is_not_here(cast,
     monkeypatch.chdir(home)
     with Server(answer) as server:
         overrides = [*cast.overrides("laptop", server), *quick("laptop"), "eval.benchmarks.0.data=elsewhere"]
-        with pytest.raises(DataError, match="benchmark pope, data elsewhere: no such data\n.*AoiDragon/POPE"):
+        with pytest.raises(DataError, match="benchmark pope, data elsewhere: there is no such file or folder\n.*AoiDragon/POPE"):
             product.run("laptop", tmp_path / "runs" / "laptop", overrides)
         assert server.bodies == []
     pictures = home / "benchmarks" / "none"
