@@ -17,7 +17,7 @@ from sightline import make as making
 from sightline.engines.weights import is_cached, locate, seen_from
 from sightline.errors import DataError, MissingPackage, RecipeError, UserError
 from sightline.execute import Silent, Watch
-from sightline.formats.validate import Fault, faults
+from sightline.formats.validate import Fault, Repeats, faults
 from sightline.recipe import Recipe, read
 from sightline.run import RUNS
 from sightline.store.folders import RowFolder
@@ -153,9 +153,10 @@ def _check_rows(root: Path, findings: Findings, watch: Watch) -> Findings:
     store = Store(root)
     num_pairs = sum(int(store.counts(shard)["rows"]) for shard in folder.shards)
     watch.begin("read pairs", num_pairs, "pairs")
+    repeats = Repeats()
     for shard in folder.shards:
         pairs = store.read(shard)
-        findings.faults += [fault for pair in pairs for fault in faults(pair, store)]
+        findings.faults += [fault for pair in pairs for fault in (*faults(pair, store), *repeats.faults(pair))]
         watch.advance("read pairs", len(pairs))
     watch.end("read pairs", f"{num_pairs:,} pairs")
     refused = [row for shard in folder.shards for row in store.read_dropped(shard)]

@@ -11,6 +11,7 @@ from operator import itemgetter
 
 from sightline.files.texts import IMAGE_TOKEN
 from sightline.rows import Pair
+from sightline.store.address import digest
 from sightline.store.shards import Store
 
 SHORT = 3
@@ -47,6 +48,29 @@ def faults(pair: Pair, store: Store) -> list[Fault]:
     """All that is wrong with a pair, in the order of the checks."""
     found = [*_of_pictures(pair, store), *_of_sides(pair)]
     return [Fault(row=pair.key, kind=kind, detail=detail) for kind, detail in found]
+
+
+class Repeats:
+    """Finds pairs that say what an earlier one said, or its contrary: by the same pictures, instruction and two answers."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+
+    def faults(self, pair: Pair) -> list[Fault]:
+        """What the pair repeats or contradicts among those that were given before it."""
+        said, contrary = (
+            digest(pair.pictures, pair.instruction, *answers)
+            for answers in ((pair.chosen, pair.rejected), (pair.rejected, pair.chosen))
+        )
+        found = []
+        if said in self._first:
+            found.append(Fault(row=pair.key, kind="repeated pair", detail=f"row {self._first[said]} says the same"))
+        elif contrary in self._first:
+            found.append(
+                Fault(row=pair.key, kind="contradicted pair", detail=f"row {self._first[contrary]} has its sides swapped")
+            )
+        self._first.setdefault(said, pair.key)
+        return found
 
 
 def _of_pictures(pair: Pair, store: Store) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from sightline.formats import import_rows
-from sightline.formats.validate import answer_faults, faults
+from sightline.formats.validate import Repeats, answer_faults, faults
 from sightline.rows import Pair
 from sightline.store.shards import Store
 
@@ -46,6 +46,31 @@ def test_a_picture_whose_file_was_changed_is_named(tmp_path):
         id="x", key="k", rule="r", pictures=[path.name], instruction=ASKED, chosen="A wooden horse.", rejected="A stone one."
     )
     assert [fault.kind for fault in faults(row, store)] == ["damaged picture"]
+
+
+def test_pairs_that_repeat_or_contradict_an_earlier_one_are_named_with_it(tmp_path):
+    store, repeats = Store(tmp_path), Repeats()
+    other = store.put_picture(b"other bytes")
+    told = [
+        (fault.row, fault.kind, fault.detail)
+        for row in (
+            pair(store, key="a"),
+            pair(store, key="b", rejected="A stone horse."),  # another pair of the same instruction
+            pair(store, key="c"),
+            pair(store, key="d", chosen="A stone horse on a table.", rejected="A wooden horse."),
+            pair(store, key="e", pictures=[other]),
+            pair(store, key="f", instruction="And here?"),
+            pair(store, key="g", chosen="Same.", rejected="Same."),
+            pair(store, key="h", chosen="A wooden horse.", rejected=None),
+            pair(store, key="i", chosen=None, rejected="A wooden horse."),
+        )
+        for fault in repeats.faults(row)
+    ]
+    assert told == [
+        ("c", "repeated pair", "row a says the same"),
+        ("d", "contradicted pair", "row a has its sides swapped"),
+        ("i", "contradicted pair", "row h has its sides swapped"),
+    ]
 
 
 @pytest.mark.parametrize("token", ["<image>", "<IMAGE>", "<|image_pad|>", "[IMG]", "<im_start>"])
