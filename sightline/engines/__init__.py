@@ -80,7 +80,11 @@ class Engines:
         if self._loaded is None or self._loaded[0] != section:
             self.free()
             gc.freeze()  # what is there already is not searched when this engine is freed: that took 0.2 s each time
-            self._loaded = (section, section.load())
+            try:
+                self._loaded = (section, section.load())
+            finally:
+                if self._loaded is None:
+                    gc.unfreeze()
         if section.served:
             self._loaded[1].calls = self.calls
         return self._loaded[1]
