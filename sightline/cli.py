@@ -157,14 +157,15 @@ def sweep(
     out: Annotated[Path | None, typer.Option("--out", help="The sweep's folder; runs beside it share their store.")] = None,
 ) -> None:
     """Run the recipe at every point of a grid; one table and plot of all, means over seeds. What points share is made once."""
-    from sightline.show import sweep_table
+    from sightline.show import sweep_tables
     from sightline.sweep import planned
 
     plan = planned(recipe, vary, out, overrides or ())
     for at, point in enumerate(plan.points, 1):
         console.print(f"[bold]{at} of {len(plan.points)}[/bold]  {escape(point.title)}", soft_wrap=True)
         _watched(partial(plan.carry_out, point))
-    console.print(sweep_table(plan.results()))
+    for table in sweep_tables(plan.results()):
+        console.print(table)
     for what in ("md", "csv", "json", "svg", "html"):
         console.print(f"{what:<5} {plan.folder / f'sweep.{what}'}", soft_wrap=True)
 

@@ -19,7 +19,7 @@ from sightline.errors import RunError
 from sightline.plugin import suggest
 from sightline.report import comparison
 from sightline.report.lmms_eval import lmms_eval
-from sightline.report.sweeps import HEADINGS, Metric, Sweeps, cells
+from sightline.report.sweeps import Metric, Sweeps, cells
 from sightline.rows import place_of
 from sightline.store.records import fields_of, to_record
 from sightline.store.runs import Run
@@ -113,14 +113,21 @@ def lmms_eval_table(run: Run) -> Table | None:
     return table
 
 
-def sweep_table(sweeps: Sweeps) -> Table:
-    """Each benchmark's first metric at each point; the others are in the sweep's files."""
-    table = Table(*sweeps.compared, "benchmark", "metric", *HEADINGS, title=sweeps.name, title_justify="left")
+def sweep_tables(sweeps: Sweeps) -> Iterator[Table]:
+    """Each benchmark's first metric at each point; its other metrics, and all ends, are in the sweep's files."""
     first: dict[str, Metric] = {}
     for mean in sweeps.means:
-        if first.setdefault(mean.metric.benchmark, mean.metric) == mean.metric:
-            table.add_row(*map(escape, mean.labels), mean.metric.benchmark, mean.metric.name, *cells(mean))
-    return table
+        first.setdefault(mean.metric.benchmark, mean.metric)
+    for metric in first.values():
+        unit = ", ".join(filter(None, [metric.unit, f"{metric.better} is better" if metric.better else ""]))
+        title = f"{sweeps.name}, {metric.benchmark}: {metric.name} ({unit}); ± between runs, 95 % within one"
+        headings = ("pairs", "runs", "base", "mean", "less base", "apart")
+        table = Table(*sweeps.compared, *headings, title=title, title_justify="left")
+        for mean in (mean for mean in sweeps.means if mean.metric == metric):
+            pairs, runs, base, value, spread, _, difference, _, within, apart = cells(mean)
+            told = value if mean.spread is None else f"{value} ± {spread}"
+            table.add_row(*map(escape, mean.labels), pairs, runs, base, told, f"{difference} ({within})", apart)
+        yield table
 
 
 def scores_table(benchmark: dict[str, Any]) -> Table:
