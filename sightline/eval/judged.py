@@ -32,6 +32,11 @@ class Judged(Benchmark):
     forms: ClassVar[tuple[str, ...]]
     """What the judge is asked, its blanks unfilled. Results under other words are not compared."""
 
+    retries: ClassVar[Sequence[float]] = ()
+    """How much warmer than `judging` the judge is each time that it is asked again, because its reply could not be read."""
+    retry_form: ClassVar[str] = ""
+    """What the prompt ends with then."""
+
     judge: str = ""
     """Engine that judges; needs the text_chat role. There is none where its replies come from a file (`sightline score`)."""
     judging: Decoding = Decoding(max_tokens=1024)
@@ -59,9 +64,13 @@ class Judged(Benchmark):
         """
         raise NotImplementedError
 
+    def can_read(self, reply: str) -> bool:
+        """False where the judge is to be asked again."""
+        return True
+
     def prompt_digest(self) -> str:
         """Stands for the words that the judge is asked with."""
-        return digest(self.forms)[:16]
+        return digest([*self.forms, *([self.retry_form] if self.retries else [])])[:16]
 
 
 class Rated(Judged):
@@ -85,6 +94,9 @@ class Rated(Judged):
     def replied(self, answer: Answer, reply: Answer | None) -> Answer:
         assert reply is not None  # it is asked about every answer
         return reply
+
+    def can_read(self, reply: str) -> bool:
+        return self.published(reply) is not None
 
     def published(self, reply: str) -> Any:
         """The rating that the original script reads; None where it finds none."""

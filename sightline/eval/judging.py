@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from sightline.engines.roles import Decoding
 from sightline.eval.answering import Answering
 from sightline.eval.compare import Score
 from sightline.eval.results import UNUSABLE
@@ -43,17 +44,32 @@ class Judging:
                 if prompt is not None
             }
             name = f"{benchmark.title}-{who}" + (f"-{number + 1}" if number else "")
-            replies = self._replies(benchmark, name, asked)
+            replies = self._read(benchmark, name, asked)
             replied = [benchmark.replied(answer, replies.get(answer.item_id)) for answer in answers]
             runs.append(benchmark.scores(place, items, replied))
         return averaged(runs)
 
-    def _replies(self, benchmark: Judged, name: str, asked: Mapping[str, Item]) -> dict[str, Answer]:
+    def _read(self, benchmark: Judged, name: str, asked: Mapping[str, Item]) -> dict[str, Answer]:
+        """The judge's replies; one that cannot be read is asked for again, as often as the benchmark does."""
+        replies = self._replies(benchmark, name, asked, benchmark.judging)
+        for attempt, warmer in enumerate(benchmark.retries, 1):
+            unread = {
+                item_id: _put_otherwise(asked[item_id], benchmark.retry_form)
+                for item_id, reply in replies.items()
+                if reply.finish != "error" and not benchmark.can_read(reply.text)
+            }
+            if not unread:
+                break
+            judging = benchmark.judging.model_copy(update={"temperature": benchmark.judging.temperature + warmer})
+            replies |= self._replies(benchmark, f"{name}-again-{attempt}", unread, judging)
+        return replies
+
+    def _replies(self, benchmark: Judged, name: str, asked: Mapping[str, Item], decoding: Decoding) -> dict[str, Answer]:
         """The judge's reply to each of the questions, which are by the item that they are about."""
         questions = f"to-judge/{name}"
         sources = self.executor.store.source(questions, benchmark.kind, list(asked.values()), [], self.shard_size)
         self._tell(tally_of(self.executor.store, questions, sources))
-        step = Rating(engine=benchmark.judge, decoding=benchmark.judging)
+        step = Rating(engine=benchmark.judge, decoding=decoding)
         # each time is a step of its own: at temperature 0 two equal requests of one step are a single call
         tally = self.executor.run(Task(f"judging/{name}", step, (questions,)), [sources])
         self._tell(tally)
@@ -104,6 +120,10 @@ def _question(item: Item, prompt: str, number: int) -> Item:
         pictures=[],
         target="null",
     )
+
+
+def _put_otherwise(question: Item, form: str) -> Item:
+    return replace(question, id=digest(question.id, form), question=question.question + form)
 
 
 def _unanswered(question: Item) -> Answer:

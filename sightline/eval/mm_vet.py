@@ -45,9 +45,9 @@ class MMVet(Rated):
     """Ask open questions that need several skills at once, and have a judge without eyes compare each answer with the true one.
 
     The data is mm-vet.json: id -> imagename, question, answer and capability. The published number is the mean of five runs of
-    the judge (repeats: 5) with their spread. Where the judge's reply is no number, the original asks up to four times more, with
-    more chance each time, before it gives 0; we ask once, and count the reply. To score a judge's replies, give id -> reply, or
-    the file of grades that the original script writes, of one run.
+    the judge (repeats: 5) with their spread. Where the judge's reply is no number it is asked up to four times more, at last
+    with a temperature of 1.5, before the answer gets 0, as by the original script (which asks a fifth time, and does not read
+    that). To score a judge's replies, give id -> reply, or the file of grades that the original script writes, of one run.
     """
 
     origin: ClassVar[str] = (
@@ -56,6 +56,8 @@ class MMVet(Rated):
     )
     answer_texts: ClassVar[Sequence[str]] = ("reply", "text")
     forms: ClassVar[tuple[str, ...]] = (FORM,)
+    retries: ClassVar[Sequence[float]] = (0.0, 0.5, 1.0, 1.5)
+    retry_form: ClassVar[str] = "\nWrite the rating of the last row, a number from 0.0 to 1.0: "
     fallback: ClassVar[Any] = 0.0
 
     judging: Decoding = Decoding(max_tokens=3)

@@ -186,6 +186,37 @@ def test_an_answer_that_could_not_be_judged_has_no_score_and_is_asked_about_agai
     assert sorted(re.findall(r"A scene, no\. (\d+)", " ".join(server.texts[name] for name in new))) == ["1", "9"]
 
 
+def mm_vet_data(folder: Path, number: int) -> Path:
+    (folder / "images").mkdir(parents=True)
+    rows = {}
+    for name in (f"v{at}" for at in range(number)):
+        (folder / "images" / f"{name}.png").write_bytes((heldout.FOLDER / "pictures" / "000.png").read_bytes())
+        rows[name] = {"imagename": f"{name}.png", "question": f"Ask {name}!", "answer": "yes", "capability": ["rec"]}
+    (folder / "mm-vet.json").write_text(json.dumps(rows))
+    return folder
+
+
+def test_mm_vets_judge_is_asked_up_to_four_times_more_and_each_time_once(tmp_path: Path) -> None:
+    """As by the original script, whose judge grows warmer: 0, then 0, 0.5, 1.0 and 1.5."""
+    warmth: dict[str, list[float]] = {"v0": [], "v1": [], "v2": []}
+
+    def judge(body: dict[str, Any]) -> str:
+        (name,) = (name for name in warmth if f"Ask {name}! | yes" in text_of(body))
+        warmth[name].append(body["temperature"])
+        readable_from = {"v0": 1, "v1": 3, "v2": 99}[name]
+        return "0.6 of 1" if len(warmth[name]) >= readable_from else "Hard to say."
+
+    benchmark = {"kind": "mm_vet", "data": str(mm_vet_data(tmp_path / "mm_vet", 3))}
+    with Server(judge) as server, Server(say) as model:
+        told = evaluated(tmp_path / "store", benchmark, engine(server), engine(model)).benchmarks[0]
+        asked = len(server.bodies)
+        evaluated(tmp_path / "store", benchmark, engine(server), engine(model))
+        assert len(server.bodies) == asked
+    assert warmth == {"v0": [0], "v1": [0, 0, 0.5], "v2": [0, 0, 0.5, 1.0, 1.5]}
+    assert told.lines[0].numbers["base"].value == pytest.approx(100 * (0.6 + 0.6 + 0) / 3)
+    assert told.unreadable == {"base": 1}
+
+
 def test_questions_without_an_answer_stop_the_evaluation_and_are_asked_again_alone(tmp_path: Path, place: Path) -> None:
     def first_pictures(request: str, attempt: int) -> str | None:
         return "400" if down and len(model.asked) <= 3 else None
