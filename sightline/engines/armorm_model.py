@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from os.path import commonprefix
 from pathlib import Path
@@ -32,6 +32,10 @@ PUBLISHED_OBJECTIVES = (
 """The 19 objectives of ArmoRM-Llama3-8B-v0.1, in its order; its configuration does not name them."""
 
 
+LONGEST_TREE = 4096
+"""Tokens; in longer trees a mask of tokens by tokens costs more than reading the prompt once more."""
+
+
 @dataclass(frozen=True)
 class Scores:
     """The scalar, each objective's reward, and the gate's weight of each."""
@@ -41,24 +45,33 @@ class Scores:
     gates: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class _Packed:
-    """Conversations of one prompt behind each other, after what they begin with alike: a tree.
+@dataclass
+class _Trees:
+    """Conversations of one prompt behind each other, after what they begin with alike.
 
     By tree and token: its id, its place in its conversation, and its part: 0 for what is shared, then one for each conversation.
-    By conversation: its tree, the columns of its last token and of its mark.
     """
 
-    ids: list[list[int]]
-    positions: list[list[int]]
-    parts: list[list[int]]
-    trees: list[int]
-    lasts: list[int]
-    marks: list[int]
+    ids: list[list[int]] = field(default_factory=list)
+    positions: list[list[int]] = field(default_factory=list)
+    parts: list[list[int]] = field(default_factory=list)
+    columns: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    """Of each conversation: its tree, and where its last token and its mark stand in it."""
 
-    @classmethod
-    def empty(cls, count: int) -> _Packed:
-        return cls([], [], [], [0] * count, [0] * count, [0] * count)
+    def begin(self, shared: Sequence[int]) -> None:
+        """A new tree."""
+        self.ids.append(list(shared))
+        self.positions.append(list(range(len(shared))))
+        self.parts.append([0] * len(shared))
+
+    def add(self, at: int, row: Sequence[int], num_shared: int, mark: int) -> None:
+        """A conversation to the newest tree."""
+        ids, positions, parts = self.ids[-1], self.positions[-1], self.parts[-1]
+        mark += 0 if mark < num_shared else len(ids) - num_shared
+        ids += row[num_shared:]
+        positions += range(num_shared, len(row))
+        parts += [parts[-1] + 1] * (len(row) - num_shared)
+        self.columns[at] = len(self.ids) - 1, len(ids) - 1, mark
 
 
 class Gating(nn.Module):
@@ -123,41 +136,36 @@ class ArmoRM(nn.Module):
 
     def forward(self, conversations: Sequence[tuple[str, str]]) -> tuple[Tensor, Tensor, Tensor]:
         """Scores (B,), rewards and gates (B, J) of (prompt, answer) pairs. A prompt of several answers is read once."""
-        packed = self._packed(conversations)
+        trees = self._trees(conversations)
         device = self.regression_layer.weight.device
         ids_PT, positions_PT, parts_PT = (
             pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(device)
-            for rows in (packed.ids, packed.positions, packed.parts)
+            for rows in (trees.ids, trees.positions, trees.parts)
         )
-        own_PTT = (parts_PT[:, None] == 0) | (parts_PT[:, None] == parts_PT[:, :, None])
+        seen_PTT = ((parts_PT[:, None] == 0) | (parts_PT[:, None] == parts_PT[:, :, None])).tril()
         states_PT = self.model(
-            input_ids=ids_PT, position_ids=positions_PT, attention_mask=own_PTT.tril()[:, None], use_cache=False
+            input_ids=ids_PT, position_ids=positions_PT, attention_mask=seen_PTT[:, None], use_cache=False
         ).last_hidden_state
-        rewards_BJ = self.regression_layer(states_PT[packed.trees, packed.lasts])
-        gates_BJ = self.gating(states_PT[packed.trees, packed.marks])
+        tree_B, last_B, mark_B = torch.tensor([trees.columns[at] for at in range(len(conversations))], device=device).T
+        rewards_BJ = self.regression_layer(states_PT[tree_B, last_B])
+        gates_BJ = self.gating(states_PT[tree_B, mark_B])
         return (gates_BJ * (rewards_BJ @ self.reward_transform_matrix)).sum(dim=1), rewards_BJ, gates_BJ
 
-    def _packed(self, conversations: Sequence[tuple[str, str]]) -> _Packed:
+    def _trees(self, conversations: Sequence[tuple[str, str]]) -> _Trees:
         rows = self.ids(conversations)
         alike: dict[str, list[int]] = {}
         for at, (prompt, _) in enumerate(conversations):
             alike.setdefault(prompt, []).append(at)
-        packed = _Packed.empty(len(rows))
-        for tree, places in enumerate(alike.values()):
+        trees = _Trees()
+        for places in alike.values():
             # a row keeps a token of its own, whose state is its score's
             shared = commonprefix([rows[at][:-1] for at in places])  # noqa: RUF071 (of lists, not of paths)
-            ids, positions, parts = list(shared), list(range(len(shared))), [0] * len(shared)
-            for part, at in enumerate(places, start=1):
-                mark = self.gate_position(rows[at])
-                packed.marks[at] = mark if mark < len(shared) else mark + len(ids) - len(shared)
-                ids += rows[at][len(shared) :]
-                positions += range(len(shared), len(rows[at]))
-                parts += [part] * (len(rows[at]) - len(shared))
-                packed.trees[at], packed.lasts[at] = tree, len(ids) - 1
-            packed.ids.append(ids)
-            packed.positions.append(positions)
-            packed.parts.append(parts)
-        return packed
+            trees.begin(shared)
+            for at in places:
+                if len(trees.ids[-1]) > len(shared) and len(trees.ids[-1]) + len(rows[at]) - len(shared) > LONGEST_TREE:
+                    trees.begin(shared)
+                trees.add(at, rows[at], len(shared), self.gate_position(rows[at]))
+        return trees
 
     def gate_position(self, ids: list[int]) -> int:
         """Where the last mark begins."""

@@ -62,15 +62,13 @@ class Repeats:
             digest(pair.pictures, pair.instruction, *answers)
             for answers in ((pair.chosen, pair.rejected), (pair.rejected, pair.chosen))
         )
-        found = []
-        if said in self._first:
-            found.append(Fault(row=pair.key, kind="repeated pair", detail=f"row {self._first[said]} says the same"))
-        elif contrary in self._first:
-            found.append(
-                Fault(row=pair.key, kind="contradicted pair", detail=f"row {self._first[contrary]} has its sides swapped")
-            )
+        same, swapped = self._first.get(said), self._first.get(contrary)
         self._first.setdefault(said, pair.key)
-        return found
+        if same is not None:
+            return [Fault(row=pair.key, kind="repeated pair", detail=f"row {same} says the same")]
+        if swapped is not None:
+            return [Fault(row=pair.key, kind="contradicted pair", detail=f"row {swapped} has its sides swapped")]
+        return []
 
 
 def _of_pictures(pair: Pair, store: Store) -> Iterator[tuple[str, str]]:

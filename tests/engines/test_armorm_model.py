@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sightline.engines import armorm_model
 from sightline.engines.armorm_model import GATE_MARK, PUBLISHED_OBJECTIVES, ArmoRM, _objectives
 from sightline.miniature import answer_reward
 from tests import standins
@@ -76,8 +77,10 @@ def test_a_batch_scores_as_its_conversations_do_alone(model: ArmoRM):
     assert together == pytest.approx([talk.score for talk in model.score(TALKS, batch_size=2)], abs=1e-5)
 
 
-def test_answers_to_one_prompt_share_its_reading_and_score_as_alone(model: ArmoRM, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("longest", [4096, 60])
+def test_answers_to_one_prompt_share_its_reading_and_score_as_alone(model: ArmoRM, monkeypatch: pytest.MonkeyPatch, longest: int):
     """Prompts and answers of several lengths, an answer that begins as another, one that comes twice, one with a mark in it."""
+    monkeypatch.setattr(armorm_model, "LONGEST_TREE", longest)
     exact = deepcopy(model).double()
     first, second = "Which?", "This picture was asked to show a red cup, a blue car and a tree. Describe what it shows."
     talks = [
@@ -93,7 +96,7 @@ def test_answers_to_one_prompt_share_its_reading_and_score_as_alone(model: ArmoR
         (alone,) = exact.score([talks[at]])
         assert (found.score, *found.rewards) == pytest.approx((alone.score, *alone.rewards), abs=1e-6)
         assert found.gates == pytest.approx(alone.gates, abs=1e-9)
-    assert num_together < sum(read)
+    assert longest < 4096 or num_together < sum(read)
 
 
 def _counted(forward: Callable[..., Any], read: list[int]) -> Callable[..., Any]:
