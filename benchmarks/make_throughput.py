@@ -264,9 +264,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     overhead(2, options.threads)
     share = overhead(options.made_from, options.threads)
-    print(json.dumps({"made": made, "by_the_clock": clock, "overhead": share})) if options.json else print_table(
-        made, clock, share
-    )
+    if options.json:
+        print(json.dumps({"made": made, "by_the_clock": clock, "overhead": share}))
+    else:
+        print_table(made, clock, share)
 
 
 if __name__ == "__main__":
