@@ -1,7 +1,6 @@
 """What a process keeps of the memory it frees."""
 
 import os
-import resource
 import subprocess
 import sys
 
@@ -30,6 +29,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begun)
 
 @pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="the C library is not glibc")
 def test_memory_of_one_batch_serves_the_next() -> None:
-    once = TENSORS * BYTES // resource.getpagesize()
-    assert faults("") > once  # otherwise there is nothing to mend here
-    assert faults("from sightline.allocator import keep_freed_memory; keep_freed_memory()") < once / 10
+    given_back = faults("")
+    assert given_back > TURNS  # otherwise there is nothing to mend here
+    assert faults("from sightline.allocator import keep_freed_memory; keep_freed_memory()") < given_back / 10
