@@ -172,7 +172,7 @@ def planted(folder: Path, options: argparse.Namespace, objective: Any) -> tuple[
         for at, pair in enumerate(given)
     ]  # fmt: skip
     asked = Train(model=str(folder), objective=objective).negative_step()
-    negatives = [None] * len(rows) if asked is None else list(asked.make(None, rows))  # type: ignore[arg-type]
+    negatives: list[Any] = [None] * len(rows) if asked is None else list(asked.make(None, rows))  # type: ignore[arg-type]
     encoder = Encoder(load_processor(str(folder)), 8192, pictures.__getitem__)
     wanted = len(pairs(options))
     terms = objective.needed_terms()

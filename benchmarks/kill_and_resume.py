@@ -49,7 +49,7 @@ def take_notes(path: Path) -> None:
         note("end")
         under_way.pop()
 
-    execute.make_shard = noted_shard
+    execute.make_shard = noted_shard  # type: ignore[assignment]
     Engines.use = lambda self, name, role: _Noted(use(self, name, role), note)  # type: ignore[method-assign]
 
 

@@ -206,7 +206,7 @@ class _Timed:
 def overhead(number: int, threads: int) -> dict[str, float]:
     """CPU seconds of the quickstart's `make` in its engines and outside them, by some of its prompts."""
     recipe, folder = read(find(QUICKSTART))
-    assert recipe.make is not None
+    assert recipe.make is not None and recipe.make.prompts is not None
     with tempfile.TemporaryDirectory() as place:
         few = Path(place) / "few.jsonl"
         lines = (folder / "prompts" / "quickstart.jsonl").read_text().splitlines()[:number]

@@ -52,7 +52,7 @@ def write(store: Store, options: argparse.Namespace) -> None:
 
 def _case(key: int, answers: int, rng: np.random.Generator) -> tuple[list[Row], list[Row], list[Row]]:
     """An instruction, its answers of about a hundred words, and their scores."""
-    about = {"key": f"prompt-{key}"}
+    about: dict[str, Any] = {"key": f"prompt-{key}"}
     instruction = Instruction(id=digest("i", key), text="Describe the picture.", pictures=[digest("p", key)], **about)
     responses: list[Row] = []
     annotations: list[Row] = []

@@ -59,7 +59,7 @@ def stages(folder: Path, options: argparse.Namespace) -> Iterator[str]:
     from sightline.formats import import_rows
     from sightline.store.folders import RowFolder
     from sightline.store.shards import Store
-    from sightline.train import Train, _prepare
+    from sightline.train import Train, _prepare, _Training
     from sightline.train.dataset import Examples
 
     executor = Executor(Store(folder / "store"), Engines({}), 0, Execution(threads=1, shard_size=options.shard_size))
@@ -69,7 +69,7 @@ def stages(folder: Path, options: argparse.Namespace) -> Iterator[str]:
     yield "import"
     pairs = RowFolder.open(folder / "pairs", "pairs").adopt(executor.store, options.shard_size)
     yield "take into the store"
-    prepared = _prepare(section, step, pairs, executor, None)
+    prepared = _prepare(_Training("reference", section, pairs), step, executor, None)
     yield "look at each pair"
     examples = Examples(section, step.base, executor, pairs, prepared)
     order = list(examples.sampler(0) or range(len(examples)))

@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-import sightline
+from sightline.run import run as carry_out
 
 VARIANTS = {
     "as shipped": [],
@@ -41,7 +41,7 @@ def main() -> None:
     for variant in options.variants:
         for seed in options.seeds:
             folder = options.out / f"{variant.split(' (')[0].replace(' ', '-')}-{seed}"
-            run = sightline.run("recipes/quickstart.yaml", folder, [f"seed={seed}", *VARIANTS[variant]])
+            run = carry_out("recipes/quickstart.yaml", folder, [f"seed={seed}", *VARIANTS[variant]])
             results = json.loads((run.folder / "results.json").read_text())
             found = rows(results)
             cells = " | ".join(found.get(name, "–") for name in SHOWN)
