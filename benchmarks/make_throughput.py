@@ -30,11 +30,10 @@ import numpy as np
 import torch
 
 from sightline import make as making
-from sightline.allocator import keep_freed_memory
 from sightline.engines import Engine, Engines
 from sightline.engines.local import quiet
 from sightline.engines.roles import ChatRequest, Decoding, PaintRequest
-from sightline.execute import Execution, Executor, Task
+from sightline.execute import Execution, Executor, Task, set_up_process
 from sightline.miniature import world
 from sightline.recipe import find, read
 from sightline.rows import Prompt
@@ -50,8 +49,7 @@ def new_sides(options: argparse.Namespace) -> dict[str, tuple[Side, Side]]:
     """What is made -> the published way to make all of it, and ours."""
     recipe, folder = read(find(QUICKSTART))
     sections = {name: section.model_copy(update={"device": "cpu"}) for name, section in recipe.engines.items()}
-    lines = (folder / "prompts" / "quickstart.jsonl").read_text().splitlines()[: options.prompts]
-    prompts = [json.loads(line)["text"] for line in lines]
+    prompts = texts_of(folder)[: options.prompts]
     rng = np.random.default_rng(0)
     pictures = [world.draw(world.sample(rng), rng) for _ in prompts]
     painted = _painting(sections["painter"], prompts)
@@ -59,6 +57,15 @@ def new_sides(options: argparse.Namespace) -> dict[str, tuple[Side, Side]]:
     scored = _scoring(sections["eyes"].load(), prompts, pictures)
     graded = _grading(sections["taste"].load(), prompts, texts)
     return {"pictures": painted, **answered, "image rewards": scored, "answer rewards": graded}
+
+
+def prompt_lines(folder: Path) -> list[str]:
+    """The quickstart's prompts as they stand in its file."""
+    return (folder / "prompts" / "quickstart.jsonl").read_text().splitlines()
+
+
+def texts_of(folder: Path) -> list[str]:
+    return [json.loads(line)["text"] for line in prompt_lines(folder)]
 
 
 def _painting(section: Engine, prompts: list[str]) -> tuple[Side, Side]:
@@ -145,8 +152,7 @@ def by_the_clock(number: int, rounds: int) -> dict[str, Any]:
     recipe, folder = read(find(QUICKSTART))
     assert recipe.make is not None and recipe.make.images is not None
     step, painter = recipe.make.images, recipe.engines["painter"].load()
-    lines = (folder / "prompts" / "quickstart.jsonl").read_text().splitlines()
-    texts = [json.loads(line)["text"] for line in lines]
+    texts = texts_of(folder)
     if len(texts) < (rounds + 1) * number:
         raise SystemExit(f"{len(texts)} prompts do not suffice for {rounds} rounds and one to warm up, of {number}")
     taken: dict[str, list[float]] = {"published": [], "ours": []}
@@ -209,8 +215,7 @@ def overhead(number: int, threads: int) -> dict[str, float]:
     assert recipe.make is not None and recipe.make.prompts is not None
     with tempfile.TemporaryDirectory() as place:
         few = Path(place) / "few.jsonl"
-        lines = (folder / "prompts" / "quickstart.jsonl").read_text().splitlines()[:number]
-        few.write_text("\n".join(lines))
+        few.write_text("\n".join(prompt_lines(folder)[:number]))
         section = recipe.make.model_copy(update={"prompts": recipe.make.prompts.model_copy(update={"path": str(few)})})
         engines = TimedEngines(dict(recipe.engines))
         execution = Execution(threads=threads, shard_size=recipe.execution.shard_size)
@@ -253,8 +258,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="one line")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    keep_freed_memory()  # as a worker does; one picture alone is too small for it to matter
+    set_up_process(options.threads)  # the memory that this keeps matters to batches alone
     made = {}
     for name, (published, ours) in new_sides(options).items():
         number = options.prompts * (1 if name == "answers" else SAMPLES)

@@ -157,6 +157,7 @@ def sweep(
     out: Annotated[Path | None, typer.Option("--out", help="The sweep's folder; runs beside it share their store.")] = None,
 ) -> None:
     """Run the recipe at every point of a grid; one table and plot of all, means over seeds. What points share is made once."""
+    from sightline.report.sweeps import FILES
     from sightline.show import sweep_tables
     from sightline.sweep import planned
 
@@ -166,8 +167,8 @@ def sweep(
         _watched(partial(plan.carry_out, point))
     for table in sweep_tables(plan.results()):
         console.print(table)
-    for what in ("md", "csv", "json", "svg", "html"):
-        console.print(f"{what:<5} {plan.folder / f'sweep.{what}'}", soft_wrap=True)
+    for name in FILES:
+        console.print(f"{Path(name).suffix[1:]:<5} {plan.folder / name}", soft_wrap=True)
 
 
 class AboutBenchmarks(TyperCommand):

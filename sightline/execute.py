@@ -192,7 +192,7 @@ class Executor:
     def _made(self, task: Task, missing: list[tuple[Shard, list[Shard]]]) -> Iterator[None]:
         if self.execution.workers == 1 or len(missing) < 2:
             if missing:
-                _prepare(self.execution.threads)
+                set_up_process(self.execution.threads)
             for shard, sources in missing:
                 make_shard(self.use, task, shard, sources)
                 yield
@@ -308,7 +308,7 @@ def _start_worker(root: str, seed: int, threads: int | None) -> None:
 
     tqdm.set_lock(threading.RLock())  # its own would be a semaphore of the system, left behind when a worker is ended
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _prepare(threads)
+    set_up_process(threads)
     global _worker
     _worker = Use(Engines({}), Store(Path(root)), seed)
 
@@ -327,8 +327,8 @@ def _work(task: Task, shard: Shard, sources: list[Shard], sections: dict[str, En
     make_shard(_worker, task, shard, sources)
 
 
-def _prepare(threads: int | None) -> None:
-    """Settings of a process that will compute."""
+def set_up_process(threads: int | None) -> None:
+    """What every process does before it computes; None leaves the threads as they are."""
     keep_freed_memory()
     if threads is not None:
         import torch

@@ -119,8 +119,7 @@ def sweep_tables(sweeps: Sweeps) -> Iterator[Table]:
     for mean in sweeps.means:
         first.setdefault(mean.metric.benchmark, mean.metric)
     for metric in first.values():
-        unit = ", ".join(filter(None, [metric.unit, f"{metric.better} is better" if metric.better else ""]))
-        title = f"{sweeps.name}, {metric.benchmark}: {metric.name} ({unit}); ± between runs, 95 % within one"
+        title = f"{sweeps.name}, {metric.caption}; ± between runs, 95 % within one"
         headings = ("pairs", "runs", "base", "mean", "less base", "apart")
         table = Table(*sweeps.compared, *headings, title=title, title_justify="left")
         for mean in (mean for mean in sweeps.means if mean.metric == metric):

@@ -36,8 +36,8 @@ def seen_from(path: str, folder: Path) -> Path:
 def locate_data(name: str, folder: Path | None = None) -> Path:
     """A shipped data file or folder for miniature/<name>; else the path as written, or as seen from `folder`."""
     folder = folder or Path()
-    given = next((path for path in (Path(name), folder / name) if path.exists()), None)
-    if given is not None:
+    given = seen_from(name, folder)
+    if given.exists():
         return given
     shipped = Path(str(files("sightline"))) / "miniature" / "data"
     known = {f"{MINIATURE}{path.stem}": path for path in sorted(shipped.iterdir())} if shipped.is_dir() else {}

@@ -35,7 +35,7 @@ class Judged(Benchmark):
     retries: ClassVar[Sequence[float]] = ()
     """How much warmer than `judging` the judge is each time that it is asked again, because its reply could not be read."""
     retry_form: ClassVar[str] = ""
-    """What the prompt ends with then."""
+    """What the prompt ends with then; one of the forms."""
 
     judge: str = ""
     """Engine that judges; needs the text_chat role. There is none where its replies come from a file (`sightline score`)."""
@@ -70,7 +70,7 @@ class Judged(Benchmark):
 
     def prompt_digest(self) -> str:
         """Stands for the words that the judge is asked with."""
-        return digest([*self.forms, *([self.retry_form] if self.retries else [])])[:16]
+        return digest(self.forms)[:16]
 
 
 class Rated(Judged):

@@ -39,6 +39,7 @@ The sign has large letters. | 0.4
 Why is the sign odd? | Its letters ask people to be quiet, but are so large that they shout: look and words disagree. | \
 A plea for silence is printed so big that it seems to shout: form and message contradict each other. | 1.0
 {question} | {truth} | {answer} | """
+AGAIN = "\nWrite the rating of the last row, a number from 0.0 to 1.0: "
 
 
 class MMVet(Rated):
@@ -55,9 +56,9 @@ class MMVet(Rated):
         "The published judge is gpt-4-0613."
     )
     answer_texts: ClassVar[Sequence[str]] = ("reply", "text")
-    forms: ClassVar[tuple[str, ...]] = (FORM,)
+    forms: ClassVar[tuple[str, ...]] = (FORM, AGAIN)
     retries: ClassVar[Sequence[float]] = (0.0, 0.5, 1.0, 1.5)
-    retry_form: ClassVar[str] = "\nWrite the rating of the last row, a number from 0.0 to 1.0: "
+    retry_form: ClassVar[str] = AGAIN
     fallback: ClassVar[Any] = 0.0
 
     judging: Decoding = Decoding(max_tokens=3)

@@ -36,6 +36,12 @@ class Metric:
         return f"{self.benchmark}: {self.name}"
 
     @property
+    def caption(self) -> str:
+        """The title, and in brackets its unit and which side is better, where known."""
+        told = ", ".join(word for word in (self.unit, f"{self.better} is better" if self.better else "") if word)
+        return f"{self.title} ({told})" if told else self.title
+
+    @property
     def digits(self) -> int | None:
         return 1 if self.unit == "%" else None
 
@@ -249,9 +255,7 @@ def cells(mean: Mean) -> list[str]:
 def tables(sweeps: Sweeps) -> Iterator[tuple[str, list[list[str]]]]:
     """A caption and the lines of each metric that is no split."""
     for metric in dict.fromkeys(mean.metric for mean in sweeps.means if not mean.metric.split):
-        told = ", ".join(word for word in (metric.unit, f"{metric.better} is better" if metric.better else "") if word)
-        lines = [[*mean.labels, *cells(mean)] for mean in sweeps.means if mean.metric == metric]
-        yield f"{metric.title} ({told})" if told else metric.title, lines
+        yield metric.caption, [[*mean.labels, *cells(mean)] for mean in sweeps.means if mean.metric == metric]
 
 
 def progress(sweeps: Sweeps) -> str:

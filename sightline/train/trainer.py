@@ -16,10 +16,9 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from sightline import processes
-from sightline.allocator import keep_freed_memory
 from sightline.engines import Engines
 from sightline.errors import TrainingError
-from sightline.execute import Execution, Executor, Silent, Watch
+from sightline.execute import Execution, Executor, Silent, Watch, set_up_process
 from sightline.store.shards import Shard, Store
 from sightline.train import Prepared, Train, tuning
 from sightline.train.base import Base
@@ -83,9 +82,7 @@ def follow() -> None:
 def _trained(job: Job, base: Base, executor: Executor, log: Log | None) -> TreeTrainer:
     """The trainer after its last step. What only the first process does is left out where there is no log to write."""
     section, watch = job.section, executor.watch
-    keep_freed_memory()
-    if section.threads is not None:
-        torch.set_num_threads(section.threads)
+    set_up_process(section.threads)
     examples = Examples(section, base, executor, job.pairs, job.prepared)
     network = tuning.tune(base.network, section)
     scorer = TreeScorer(network, base.features if section.vision_tower == "frozen" else None)

@@ -1,4 +1,5 @@
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,20 +77,22 @@ def test_a_batch_without_guidance_equals_single_runs():
     assert np.abs(in_double(miniature()).pixels(requests) - np.stack(alone)).max() < ROUNDING
 
 
-def test_a_distilled_pipeline_paints_one_guidance_scale_at_a_time_and_keeps_the_order(tiny_distilled):
-    engine = painter(str(tiny_distilled))
+def grouped_by_scale(folder: Path) -> Painter:
+    """A painter of which it is seen that pictures of several scales come out as alone, and in order."""
+    engine = painter(str(folder))
     assert not engine.per_sample
     together = [np.asarray(picture, dtype=float) for picture in engine.paint(MIXED)]
-    alone = [stock(str(tiny_distilled), request, single=True) * 255 for request in MIXED]
+    alone = [stock(str(folder), request, single=True) * 255 for request in MIXED]
     assert max(np.abs(ours - theirs).max() for ours, theirs in zip(together, alone, strict=True)) < 0.6  # rounding to 8 bits
+    return engine
+
+
+def test_a_distilled_pipeline_paints_one_guidance_scale_at_a_time_and_keeps_the_order(tiny_distilled):
+    grouped_by_scale(tiny_distilled)
 
 
 def test_another_kind_of_pipeline_paints_as_it_does_alone(tiny_pixart):
-    engine = painter(str(tiny_pixart))
-    assert not engine.per_sample
-    together = [np.asarray(picture, dtype=float) for picture in engine.paint(MIXED)]
-    alone = [stock(str(tiny_pixart), request, single=True) * 255 for request in MIXED]
-    assert max(np.abs(ours - theirs).max() for ours, theirs in zip(together, alone, strict=True)) < 0.6  # rounding to 8 bits
+    engine = grouped_by_scale(tiny_pixart)
     scales = [np.asarray(p, int) for p in engine.paint([PaintRequest(WORDS[0], guidance, 3) for guidance in (1.0, 5.0, 11.0)])]
     assert all(np.abs(scales[1] - other).max() > 5 for other in (scales[0], scales[2]))  # so that the scale is seen to count
 
